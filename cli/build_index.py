@@ -1,0 +1,85 @@
+"""``sparcode build-index``: the offline job that turns a trained run into posting lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from . import options
+from .output import note, print_json, print_pairs
+
+Policy = Annotated[
+    Literal["global-bias", "budget"] | None,
+    typer.Option("--policy", help="What is kept; absent: as the configuration of RUN says."),
+]
+Bias = Annotated[float | None, typer.Option("--bias", metavar="B", help="global-bias: keep pairs with score + B > 0.")]
+Density = Annotated[
+    float | None, typer.Option("--density", metavar="P", help="global-bias: keep P percent of (code, item) pairs.")
+]
+BudgetMb = Annotated[float | None, typer.Option("--budget-mb", metavar="X", help="budget: MB (10^6 bytes) of lists.")]
+Postings = Annotated[
+    float | None, typer.Option("--postings-per-query", metavar="Y", help="budget: mean postings a query reads.")
+]
+Runner = Annotated[
+    Literal["serial", "threads", "processes"], typer.Option("--runner", help="Who scores the blocks; same bytes.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="W", min=1, help="Workers of the runner.")]
+
+
+def build_index_command(
+    run: options.RunFolder,
+    policy: Policy = None,
+    bias: Bias = None,
+    density: Density = None,
+    budget_mb: BudgetMb = None,
+    postings_per_query: Postings = None,
+    runner: Runner = "serial",
+    workers: Workers = None,
+    json: options.Json = False,
+) -> None:
+    """Build the posting lists of a run.
+
+    Scores stored codes against all items, cuts, and publishes the index. A build that was stopped goes on where it
+    stopped; until it is published, queries read the earlier index.
+    """
+    chosen = choose_policy(policy, bias, density, budget_mb, postings_per_query)
+    settings = {"bias": bias, "density": density, "budget_mb": budget_mb, "postings_per_query": postings_per_query}
+    summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers)
+    if json:
+        print_json(summary)
+    else:
+        print_pairs(summary)
+        note(f"built the index of {run}; next: sparcode evaluate {run}")
+
+
+def choose_policy(
+    policy: str | None,
+    bias: float | None,
+    density: float | None,
+    budget_mb: float | None,
+    postings_per_query: float | None,
+) -> str | None:
+    """Return the policy the options belong to; contradictory options are a usage error."""
+    cuts = [name for name, value in (("--bias", bias), ("--density", density)) if value is not None]
+    budgets = [
+        name
+        for name, value in (("--budget-mb", budget_mb), ("--postings-per-query", postings_per_query))
+        if value is not None
+    ]
+    if len(cuts + budgets) > 1:
+        raise typer.BadParameter(f"{' and '.join(cuts + budgets)} exclude each other: give one of them")
+    implied = "global-bias" if cuts else "budget" if budgets else None
+    if policy and implied and policy != implied:
+        raise typer.BadParameter(f"{(cuts + budgets)[0]} belongs to --policy {implied}, not to --policy {policy}")
+    if policy == "budget" and not implied:
+        raise typer.BadParameter("--policy budget needs --budget-mb X or --postings-per-query Y")
+    return policy or implied
+
+
+def build_index(run: Path, **settings: Any) -> dict[str, Any]:
+    """Run the offline job with a progress bar and return its summary."""
+    from sparcode.index.build import build_index as build
+
+    return build(Path(run), progress=True, **settings)

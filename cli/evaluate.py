@@ -1,0 +1,46 @@
+"""``sparcode evaluate``: quality on held-out items, for every retriever of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options
+from .output import note, print_table
+
+Split = Annotated[Literal["test", "validation"], typer.Option("--split", help="Which held-out items.")]
+Retrievers = Annotated[
+    list[str] | None, typer.Option("--retriever", metavar="NAME", help="May be repeated; absent: all of the run.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+PerQuery = Annotated[
+    Path | None,
+    typer.Option("--per-query", metavar="FILE.parquet", help="Write target, rank and top 50 of each query."),
+]
+IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Rank items of the history too (repeats).")]
+
+
+def evaluate_command(
+    run: options.RunFolder,
+    split: Split = "test",
+    retriever: Retrievers = None,
+    json: JsonFile = None,
+    per_query: PerQuery = None,
+    include_seen: IncludeSeen = False,
+) -> None:
+    """Measure quality on held-out items.
+
+    recall, NDCG, precision, hit rate, MRR and coverage, ranking the whole catalogue for every user.
+    """
+    from sparcode.eval.run import evaluate_run
+    from sparcode.report.tables import evaluation_rows
+
+    document = evaluate_run(
+        run, split=split, retrievers=retriever or None, json=json, per_query=per_query, include_seen=include_seen
+    )
+    print_table(*evaluation_rows(document))
+    for result in document["results"]:
+        if result.get("note"):
+            note(f"{result['retriever']}: {result['note']}")

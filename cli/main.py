@@ -1,0 +1,66 @@
+"""The ``sparcode`` command: the list of commands and nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import data
+from .benchmark import benchmark_command
+from .build_index import build_index_command
+from .errors import Commands
+from .evaluate import evaluate_command
+from .explain import explain_command
+from .info import info_command
+from .output import show_library_notes
+from .predict import predict_command
+from .query import query_command
+from .similar import similar_command
+from .train import train_command
+from .tune import tune_command
+
+# Rich help is off: it costs more time than everything else in `sparcode --help`.
+app = typer.Typer(
+    name="sparcode",
+    cls=Commands,
+    help="Recommendations from a learned sparse index: train, build the index, query, evaluate, benchmark.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command("train")(train_command)
+app.command("tune")(tune_command)
+app.command("build-index")(build_index_command)
+app.command("query")(query_command)
+app.command("predict")(predict_command)
+app.command("similar")(similar_command)
+app.command("explain")(explain_command)
+app.command("info")(info_command)
+app.command("evaluate")(evaluate_command)
+app.command("benchmark")(benchmark_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sparcode import __version__
+
+        typer.echo(f"sparcode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Recommendations from a learned sparse index: train, build the index, query, evaluate, benchmark."""
+    show_library_notes()
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    app(prog_name="sparcode")

@@ -1,0 +1,94 @@
+"""``sparcode query``: recommendations for one user, one list of items, or one set of features."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .output import print_json, print_table
+
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+Items = Annotated[
+    str | None, typer.Option("--items", metavar="ID,ID,...", help="A history, oldest first; '' = no history.")
+]
+Features = Annotated[
+    str | None, typer.Option("--features", metavar="JSON", help="Features of a user without history: '{\"age\": 30}'.")
+]
+Rescore = Annotated[
+    int | None, typer.Option("--rescore", metavar="R", min=0, help="Candidates scored exactly; 0 = posting lists only.")
+]
+IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Do not leave out items of the history.")]
+Allow = Annotated[Path | None, typer.Option("--allow", metavar="FILE", help="Answer only with these items.")]
+Deny = Annotated[Path | None, typer.Option("--deny", metavar="FILE", help="Never answer with these items.")]
+
+
+def query_command(
+    run: options.RunFolder,
+    user: User = None,
+    items: Items = None,
+    features: Features = None,
+    k: options.Count = 10,
+    rescore: Rescore = None,
+    include_seen: IncludeSeen = False,
+    allow: Allow = None,
+    deny: Deny = None,
+    json: options.Json = False,
+) -> None:
+    """Recommend items to one user or history.
+
+    The query is given by exactly one of --user, --items and --features.
+    """
+    if sum(value is not None for value in (user, items, features)) != 1:
+        raise typer.BadParameter("give exactly one of --user ID, --items ID,ID,... and --features JSON")
+    subject = query_subject(user, items, features)
+    answers = query(run, subject, k=k, rescore=rescore, include_seen=include_seen, allow=allow, deny=deny)
+    if json:
+        print_json(answers)
+    else:
+        print_answers(answers)
+
+
+def query_subject(user: str | None, items: str | None, features: str | None) -> dict[str, Any]:
+    """Return who asks, as the keyword argument of ``SparCode.recommend``."""
+    if user is not None:
+        return {"users": [user]}
+    if items is not None:
+        return {"histories": [[part.strip() for part in items.split(",") if part.strip()]]}
+    return {"features": [_parse_features(features or "")]}
+
+
+def query(
+    run: Path, subject: dict[str, Any], *, allow: Path | None = None, deny: Path | None = None, **settings: Any
+) -> list[dict[str, Any]]:
+    """Return the answers, best first: item_id, score, title, filled. ``allow`` and ``deny`` are files of ids."""
+    from sparcode.api import SparCode
+
+    lists = {name: options.read_ids(file) for name, file in (("allow", allow), ("deny", deny)) if file is not None}
+    return SparCode.load(run).recommend_items(**subject, **lists, **settings)[0]
+
+
+def print_answers(answers: list[dict[str, Any]]) -> None:
+    """Write answers as a table; items filled in by popularity have no score."""
+    rows = [
+        (place, answer["item_id"], _score(answer), answer.get("title"), "popular" if answer["filled"] else "")
+        for place, answer in enumerate(answers, 1)
+    ]
+    print_table(("#", "item", "score", "title", ""), rows)
+
+
+def _score(answer: dict[str, Any]) -> float | None:
+    return None if answer["filled"] else answer["score"]
+
+
+def _parse_features(text: str) -> dict[str, Any]:
+    try:
+        features = json_module.loads(text)
+    except json_module.JSONDecodeError as problem:
+        raise typer.BadParameter(f"not valid JSON: {problem}", param_hint="--features") from None
+    if not isinstance(features, dict):
+        raise typer.BadParameter("expected a JSON object such as '{\"age\": 30}'", param_hint="--features")
+    return features

@@ -1,0 +1,76 @@
+"""``sparcode train``: from interactions to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from . import options
+from .errors import training_extra
+from .output import note
+
+if TYPE_CHECKING:
+    from sparcode.config import Config
+
+OutFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it exists.")]
+NoBaselines = Annotated[bool, typer.Option("--no-baselines", help="Do not train the two-tower beside SparCode.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where torch trains.")]
+Like = Annotated[
+    Path | None,
+    typer.Option("--like", metavar="RUN", help="With --split-by none: epochs, sizes and weights of an evaluated RUN."),
+]
+
+
+def train_command(
+    data: options.Data,
+    out: OutFolder,
+    config: options.ConfigFile = None,
+    overrides: options.Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    no_baselines: NoBaselines = False,
+    device: Device = "auto",
+    seed: options.Seed = None,
+    like: Like = None,
+    columns: options.Columns = None,
+    where: options.Where = None,
+    min_rating: options.MinRating = None,
+    k_core: options.KCore = None,
+    split_by: options.SplitBy = None,
+    time_cut: options.TimeCut = None,
+) -> None:
+    """Train SparCode and a two-tower beside it.
+
+    Both get the same encoder and budget; --no-baselines leaves the two-tower out.
+    """
+    if resume and overwrite:
+        raise typer.BadParameter("--resume goes on with RUN, --overwrite replaces it: give one of them")
+    changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
+    resolved = options.resolve_config(config, overrides, changes, seed)
+    if like is not None and resolved.data.split_by != "none":
+        raise typer.BadParameter("--like trains on every event: give --split-by none too", param_hint="--like")
+    train(data, out, resolved, resume=resume, overwrite=overwrite, baselines=not no_baselines, device=device, like=like)
+
+
+def train(
+    data: str,
+    out: Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    baselines: bool = True,
+    device: str = "auto",
+    like: Path | None = None,
+) -> None:
+    """Train into ``out`` and say what to do next."""
+    with training_extra():
+        from sparcode.train.run import train_run
+    train_run(
+        data, Path(out), config, resume=resume, overwrite=overwrite, baselines=baselines, device=device, like=like
+    )
+    note(f"trained {out}; next: sparcode build-index {out}")

@@ -1,0 +1,47 @@
+"""``sparcode tune``: search a configuration by validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .errors import training_extra
+from .output import note
+
+OutFile = Annotated[Path, typer.Option("--out", metavar="CONFIG", help="TOML file to write.", show_default=False)]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0.0, help="Stop starting trials after this long.")]
+
+System = Annotated[str, typer.Option("--system", help="What the trials train: sparcode or two-tower.")]
+
+
+def tune_command(
+    data: options.Data,
+    out: OutFile,
+    trials: Trials = 20,
+    minutes: Minutes = None,
+    system: System = "sparcode",
+    config: options.ConfigFile = None,
+    overrides: options.Overrides = None,
+    seed: options.Seed = None,
+    columns: options.Columns = None,
+    where: options.Where = None,
+    min_rating: options.MinRating = None,
+    k_core: options.KCore = None,
+    split_by: options.SplitBy = None,
+    time_cut: options.TimeCut = None,
+) -> None:
+    """Search a configuration by validation.
+
+    Trials are compared by validation NDCG@10; the best configuration is written as TOML.
+    """
+    with training_extra():
+        from sparcode.train.tune import tune
+
+    changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
+    settings = options.resolve_config(config, overrides, changes, seed)
+    tune(data, out, settings, trials=trials, minutes=minutes, system=system, progress=note)
+    note(f"wrote {out}; next: sparcode train {data} --config {out} --out RUN")

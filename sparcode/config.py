@@ -1,0 +1,297 @@
+"""Configuration: typed sections, short TOML files, dotted overrides, and errors that suggest the right key.
+
+A file lists only what differs from the defaults. ``None`` (absent) means "chosen from the data"; the resolved
+configuration, in which nothing is left open, is saved with every run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sparcode.errors import ConfigError
+
+TokenizerKind = Literal["sasrec", "gru4rec", "dnn", "self-attentive", "capsule"]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """How the input table is read, cleaned and split."""
+
+    columns: dict[str, str] = Field({}, description="role -> column name; roles: user, item, time, rating, split")
+    where: str | None = Field(None, description="keep rows that satisfy this condition, e.g. in_sasrec=true")
+    min_rating: float | None = Field(None, description="keep rows rated at least this")
+    k_core: int = Field(0, ge=0, description="drop users and items with fewer events, repeatedly; 0 = off")
+    split_by: Literal["leave-last-out", "time", "column", "none"] = "leave-last-out"
+    time_cut: float | None = Field(None, description="split-by time: share of events (0..1) or timestamp of the cut")
+
+
+class ModelConfig(Section):
+    """Query tokenizer and item tokens."""
+
+    tokenizer: TokenizerKind = "sasrec"
+    width: int = Field(64, ge=4, le=1024, description="d, width of every token")
+    heads: int | None = Field(None, ge=1, le=32, description="K_u, query tokens; absent: 1")
+    item_tokens: int = Field(1, ge=1, le=16, description="K_c, tokens of an item")
+    blocks: int = Field(1, ge=1, le=8, description="transformer blocks (sasrec) or GRU layers (gru4rec)")
+    attention_heads: int = Field(1, ge=1, le=16, description="heads inside each attention layer")
+    history: int = Field(50, ge=1, le=1000, description="events of the history the tokenizer reads")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    temperature: float = Field(0.1, gt=0, description="divides cosine scores")
+    item_content: bool = Field(False, description="add item metadata to item tokens and history")
+    item_id_dropout: float = Field(0.0, ge=0, lt=1, description="share of item ids hidden in training, content stays")
+    user_features: bool = Field(False, description="feed user metadata to the tokenizer")
+    routing_iterations: int = Field(3, ge=1, le=10, description="capsule tokenizer only")
+
+
+class QuantizerConfig(Section):
+    """Codebooks for query tokens."""
+
+    kind: Literal["product", "residual"] = "product"
+    books: int | None = Field(None, ge=1, le=8, description="M; absent: from the data")
+    codewords: int | None = Field(None, ge=2, le=65536, description="N, codewords a book; absent: from the data")
+    warmup: float = Field(0.6, ge=0, le=1, description="share of training before quantization starts")
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+    commitment: float = Field(0.25, ge=0)
+    revive_below: float = Field(0.02, ge=0, description="codewords used less than this share of the mean are re-seeded")
+
+
+class ScorerConfig(Section):
+    """All-to-all interaction between a query token and the K_c tokens of an item."""
+
+    kind: Literal["hadamard", "concatenation", "dot", "counts"] = "hadamard"
+    hidden: int = Field(32, ge=1, le=1024, description="hidden units of each layer")
+    layers: int = Field(1, ge=1, le=3, description="hidden layers")
+    skip: bool = Field(True, description="add the cosine of query and item tokens to the MLP's output")
+
+
+class LossConfig(Section):
+    """Ranking loss."""
+
+    kind: Literal["sampled", "full", "in-batch", "bpr"] = "sampled"
+    negatives: int = Field(128, ge=1, description="negatives a row (sampled, bpr)")
+    popular_share: float = Field(0.0, ge=0, le=1, description="share of negatives drawn by popularity (mixed)")
+    unquantised_weight: float = Field(1.0, ge=0, description="weight of the co-trained unquantised score")
+    logq: bool = Field(True, description="subtract log sampling probabilities (in-batch, mixed)")
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: int | None = Field(None, ge=1, description="length of the schedule; absent: from the data")
+    stop_after: int | None = Field(None, ge=1, description="stop after this many epochs of the schedule")
+    patience: int = Field(5, ge=1, description="epochs without a better validation metric before stopping")
+    batch_positions: int = Field(1024, ge=16, description="sequence positions a step, padding included")
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    clip: float = Field(5.0, gt=0, description="largest gradient norm")
+    history_dropout: float = Field(0.0, ge=0, lt=1, description="share of history events hidden in training")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    evaluation_users: int = Field(4000, ge=1, description="fixed random users that select the best epoch")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 = all")
+
+
+class SparsityConfig(Section):
+    """ReLU(S + b): the bias that makes lists sparse."""
+
+    target_density: float | None = Field(None, gt=0, lt=100, description="percent of (code, item) pairs kept; steers b")
+    bias: float | None = Field(None, description="fixed b; absent and no target: no ReLU in training, cut at build")
+
+
+class ItemFamilyConfig(Section):
+    """Counted item -> next-item transitions as posting lists of the history's own items."""
+
+    enabled: bool = True
+    window: int = Field(10, ge=1, description="largest distance of a counted pair")
+    reverse: float = Field(0.3, ge=0, description="weight of a pair read backwards")
+    source_power: float = Field(0.5, ge=0, description="divide by popularity(source)^power")
+    target_power: float = Field(0.1, ge=0, description="divide by popularity(target)^power")
+    length: int = Field(20, ge=1, description="postings an item")
+    decay: float = Field(0.7, gt=0, le=1, description="query weight of the event of age a is decay^a")
+    history: int = Field(20, ge=1, description="history events looked up")
+
+
+class LearnedFamilyConfig(Section):
+    """Learned query codes."""
+
+    enabled: bool = True
+    probes: int | None = Field(None, ge=1, le=16, description="nearest codes read a token; absent: by validation")
+
+
+class FamiliesConfig(Section):
+    """Code families of the index."""
+
+    learned: LearnedFamilyConfig = LearnedFamilyConfig()
+    item: ItemFamilyConfig = ItemFamilyConfig()
+
+
+class IndexConfig(Section):
+    """Offline job: what is kept. Used when build-index gets no --policy."""
+
+    policy: Literal["global-bias", "budget"] = "global-bias"
+    bias: float | None = None
+    density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
+    budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
+    postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
+    block_codes: int = Field(256, ge=1, description="codes scored as one unit of restart")
+
+
+class QueryConfig(Section):
+    """Online path."""
+
+    rescore: int = Field(100, ge=0, description="R, candidates rescored exactly; 0 = cache only")
+
+
+class BaselinesConfig(Section):
+    """Systems trained or counted beside SparCode."""
+
+    two_tower: bool = True
+    item_knn_neighbours: int = Field(50, ge=1)
+    recent_share: float = Field(0.1, gt=0, le=1, description="recent-popular: last share of training events")
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    scorer: ScorerConfig = ScorerConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    sparsity: SparsityConfig = SparsityConfig()
+    families: FamiliesConfig = FamiliesConfig()
+    index: IndexConfig = IndexConfig()
+    query: QueryConfig = QueryConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+
+
+def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Read a TOML file (or nothing), apply ``key=value`` overrides, validate.
+
+    Raises ConfigError with one line that names the key and, for a typo, the nearest valid key.
+    """
+    values = _read_toml(path) if path is not None else {}
+    for override in overrides or []:
+        _apply_override(values, override)
+    return config_from_dict(values)
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """Validate a nested dictionary; raises ConfigError."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as problem:
+        raise ConfigError(_describe(problem)) from None
+
+
+def updated(config: Config, changes: dict[str, Any]) -> Config:
+    """Return ``config`` with dotted keys replaced, e.g. ``{"model.heads": 4}``; validated again."""
+    values = config.model_dump()
+    for key, value in changes.items():
+        _set(values, key, value)
+    return config_from_dict(values)
+
+
+def to_toml(config: Config) -> str:
+    """Write a configuration as TOML; absent values are left out."""
+    lines: list[str] = []
+    _write_table(lines, "", config.model_dump())
+    return "\n".join(lines).strip() + "\n"
+
+
+def known_keys() -> list[str]:
+    """All dotted keys, in the order they are declared."""
+    return list(_walk(Config, ""))
+
+
+def _walk(section: type[BaseModel], prefix: str) -> list[str]:
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += _walk(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"--config {path}: not valid TOML: {problem}") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected KEY=VALUE, e.g. --set model.heads=4")
+    _set(values, key.strip(), _parse_value(text.strip()))
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        nested = values.setdefault(parent, {})
+        if not isinstance(nested, dict):
+            raise ConfigError(_unknown(key))
+        values = nested
+    values[last] = value
+
+
+def _unknown(key: str) -> str:
+    keys = known_keys()
+    sections = sorted({k.rsplit(".", 1)[0] for k in keys if "." in k})
+    near = difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.5)
+    if not near:
+        near = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown configuration key {key!r}{hint}"
+
+
+def _describe(problem: ValidationError) -> str:
+    first = problem.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return _unknown(key)
+    return f"configuration key {key!r}: got {first['input']!r}, {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _write_table(lines: list[str], prefix: str, values: dict[str, Any]) -> None:
+    tables = {key: value for key, value in values.items() if isinstance(value, dict) and value}
+    for key, value in values.items():
+        if value is not None and not isinstance(value, dict):
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in tables.items():
+        lines += ["", f"[{prefix}{key}]"]
+        _write_table(lines, f"{prefix}{key}.", value)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON strings are TOML strings, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

@@ -1,0 +1,221 @@
+"""A dataset ready for training and serving: id maps, sequences, held-out sets, features, and what was dropped."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sparcode.config import DataConfig
+from sparcode.data.features import Features
+from sparcode.data.ids import IdMap, cast_ids
+from sparcode.data.interactions import Interactions
+from sparcode.data.storage import Dataset, Titles, open_dataset, save_dataset
+from sparcode.errors import DataError
+from sparcode.types import Sequences
+
+__all__ = ["Dataset", "Titles", "load_dataset", "open_dataset", "save_dataset"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Cleaned events with final internal ids, sorted by user and time, and their split."""
+
+    events: Interactions
+    split: Any
+    item_ids: IdMap
+    user_ids: IdMap
+    summary: dict[str, Any]
+
+
+def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | None = None) -> Dataset:
+    """Read, clean, split and encode DATA (see ``tables.read_tables`` for what DATA may be).
+
+    Internal item ids: training popularity descending, ties by a hash of ``seed`` and the external id; user ids: sorted
+    external ids. With ``like`` ids and feature encodings of that dataset are kept and new ids are appended, so the
+    order of popularity need not hold; ``Dataset.popularity`` always counts training events. Raises DataError.
+    """
+    from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
+    from sparcode.data.tables import read_tables
+
+    tables = read_tables(data, config.columns.values())
+    prepared = prepare(tables.interactions, config, seed, like)
+    events, split, summary = prepared.events, prepared.split, prepared.summary
+    summary["source"] = tables.source
+    train = events.select(split.part == TRAIN)
+    dataset = Dataset(
+        item_ids=prepared.item_ids,
+        user_ids=prepared.user_ids,
+        train=_sequences(train),
+        serving=_sequences(events),
+        validation=evaluation_set(events, split, VALIDATION),
+        test=evaluation_set(events, split, TEST),
+        titles=None,
+        item_features=None,
+        user_features=None,
+        popularity=np.bincount(train.items, minlength=len(prepared.item_ids)).astype(np.int64),
+        summary=summary,
+    )
+    dataset = _with_metadata(dataset, tables, summary["columns"], like)
+    summary |= _counts(dataset)
+    _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
+    return dataset
+
+
+def prepare(table: pa.Table, config: DataConfig, seed: int, like: Dataset | None = None) -> Prepared:
+    """Clean, split and number the events of an interactions table (the part ``validate`` shares)."""
+    from sparcode.data.cleaning import clean
+    from sparcode.data.split import TRAIN, split_events
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        events, summary = clean(table, config)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    summary["warnings"] = [str(warning.message) for warning in caught]
+    events, user_ids, new_users = _number_users(events, like)
+    split = split_events(events, config, seed)
+    _warn_positions(events, config, summary)
+    popularity = np.bincount(events.items[split.part == TRAIN], minlength=len(events.item_ids))
+    events, item_ids, new_items = _number_items(events, popularity, seed, like)
+    if like is not None:
+        summary["new_users"], summary["new_items"] = new_users, new_items
+    summary["split"] = {"by": config.split_by, **split.summary}
+    return Prepared(events, split, item_ids, user_ids, summary)
+
+
+def _number_users(events: Interactions, like: Dataset | None) -> tuple[Interactions, IdMap, int]:
+    """Give users that are left their internal ids and sort the events by them."""
+    used = np.flatnonzero(np.bincount(events.users, minlength=len(events.user_ids)))
+    ids, place = _extended(events.user_ids.take(pa.array(used)), None if like is None else like.user_ids)
+    rank = np.full(len(events.user_ids), -1, dtype=np.int32)
+    rank[used] = place
+    users = rank[events.users]
+    events = replace(events, users=users, user_ids=ids)
+    if like is not None:
+        events = events.select(np.argsort(users, kind="stable"))
+    return events, IdMap(ids, kind="user"), 0 if like is None else len(ids) - len(like.user_ids)
+
+
+def _number_items(
+    events: Interactions, popularity: np.ndarray, seed: int, like: Dataset | None
+) -> tuple[Interactions, IdMap, int]:
+    """Give items that are left their internal ids: popularity descending, ties by seeded hash."""
+    used = np.flatnonzero(np.bincount(events.items, minlength=len(events.item_ids)))
+    hashes = id_hashes(events.item_ids.take(pa.array(used)), seed)
+    order = used[np.lexsort((hashes, -popularity[used]))]
+    ids, place = _extended(events.item_ids.take(pa.array(order)), None if like is None else like.item_ids)
+    rank = np.full(len(events.item_ids), -1, dtype=np.int32)
+    rank[order] = place
+    new = 0 if like is None else len(ids) - len(like.item_ids)
+    return replace(events, items=rank[events.items], item_ids=ids), IdMap(ids, kind="item"), new
+
+
+def _extended(ids: pa.Array, earlier: IdMap | None) -> tuple[pa.Array, np.ndarray]:
+    """Return all ids (earlier ones first, new ones in the given order) and the place of each given id."""
+    if earlier is None:
+        return ids, np.arange(len(ids), dtype=np.int32)
+    ids_like = cast_ids(ids, earlier.external.type)
+    if ids_like.null_count:
+        example = ids[int(np.flatnonzero(np.asarray(ids_like.is_null()))[0])].as_py()
+        raise DataError(f"{earlier.kind} ids of the earlier run are integers, found {example!r} in the new data")
+    place = earlier.join(ids_like)
+    new = np.flatnonzero(place < 0)
+    place[new] = np.arange(len(new), dtype=np.int32) + len(earlier)
+    return pa.concat_arrays([earlier.external, ids_like.take(pa.array(new))]), place
+
+
+def id_hashes(ids: pa.Array, seed: int) -> np.ndarray:
+    """Return uint64 hashes of the spelled ids, keyed by the seed; the same on every machine."""
+    key = str(seed).encode()[:64]
+    spelled = [str(value).encode() for value in ids.to_pylist()]
+    digests = b"".join(hashlib.blake2b(text, digest_size=8, key=key).digest() for text in spelled)
+    return np.frombuffer(digests, dtype="<u8")
+
+
+def _sequences(events: Interactions) -> Sequences:
+    from sparcode.data.split import row_pointers
+
+    times = np.zeros(0) if events.times is None else events.times
+    return Sequences(row_pointers(events.users, len(events.user_ids)), events.items, times)
+
+
+def _with_metadata(dataset: Dataset, tables: Any, columns: dict[str, str], like: Dataset | None) -> Dataset:
+    from sparcode.data.metadata import read_metadata
+
+    titles: Sequence[str] | None = None
+    found: dict[str, Features | None] = {"item": None, "user": None}
+    earlier = {"item": like.item_features, "user": like.user_features} if like is not None else found.copy()
+    for role, table, ids in (("item", tables.items, dataset.item_ids), ("user", tables.users, dataset.user_ids)):
+        old = earlier[role]
+        if table is None and old is None:
+            continue
+        if table is None:
+            table = pa.table({columns[role]: ids.external[:0]})
+        layout = None if old is None else old.layout
+        metadata = read_metadata(table, role, columns[role], ids, layout=layout, title=role == "item")
+        dataset.summary[f"{role}s_table"] = metadata.summary
+        found[role] = metadata.features
+        if old is not None and metadata.features is not None:
+            found[role] = _keep_earlier(metadata.features, old, ids, table, columns[role])
+        titles = Titles(metadata.titles) if metadata.titles is not None else titles
+    titles = _earlier_titles(titles, like, len(dataset.item_ids))
+    return replace(dataset, titles=titles, item_features=found["item"], user_features=found["user"])
+
+
+def _keep_earlier(new: Features, old: Features, ids: IdMap, table: pa.Table, column: str) -> Features:
+    """Rows that the new table does not hold keep their features of the earlier dataset."""
+    named = np.zeros(len(ids), dtype=bool)
+    if table.num_rows:
+        from sparcode.data.columns import find_id_column
+
+        internal = ids.join(table[find_id_column(table.column_names, ids.kind, column)])
+        named[internal[internal >= 0]] = True
+    rows = np.arange(len(ids))
+    return old.stacked(new).take(np.where(named | (rows >= len(old)), rows + len(old), rows))
+
+
+def _earlier_titles(titles: Sequence[str] | None, like: Dataset | None, count: int) -> Sequence[str] | None:
+    if like is None or like.titles is None:
+        return titles
+    known = list(like.titles) + [""] * (count - len(like.titles))
+    if titles is None:
+        return Titles(pa.array(known, pa.large_string()))
+    return Titles(pa.array([new or old for new, old in zip(titles, known, strict=True)], pa.large_string()))
+
+
+def _warn_positions(events: Interactions, config: DataConfig, summary: dict[str, Any]) -> None:
+    """A time cut on positions 0, 1, 2... separates early from late events of each user, not by date."""
+    if config.split_by != "time" or events.times is None:
+        return
+    longest = int(np.bincount(events.users).max())
+    if events.times.max() < 10 * longest and events.times.max() < 1e6:
+        text = (
+            f"times run only to {events.times.max():.0f}: they look like positions, for which a time cut means little"
+        )
+        summary["warnings"].append(text)
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    users, items = len(dataset.user_ids), dataset.item_count
+    events = len(dataset.serving.items)
+    held = {"validation": dataset.validation, "test": dataset.test}
+    return {
+        "users": users,
+        "items": items,
+        "events": events,
+        "train_events": len(dataset.train.items),
+        "density": events / (users * items),
+        "items_without_training": int((dataset.popularity == 0).sum()),
+        **{f"{name}_queries": 0 if part is None else len(part) for name, part in held.items()},
+        **{f"{name}_targets": 0 if part is None else len(part.target_items) for name, part in held.items()},
+    }

@@ -1,0 +1,190 @@
+"""External ids (any string or integer) and internal ids (positions 0..n-1)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sparcode.errors import DataError, UnknownIdError
+
+ExternalId = str | int
+
+_INTEGER = re.compile(r"\s*[+-]?\d+\s*")
+# A dictionary of a million ids costs a tenth of a second and 100 MB: not worth it for one look-up.
+_ALWAYS_DICTIONARY = 20_000
+_SCANS = 32
+
+
+class IdMap:
+    """Maps external ids to their positions and back. The ids are all ``int`` (int64) or all ``str``.
+
+    Text that spells an integer finds it in a map of integers (the command line only has text), and an integer
+    finds its spelling in a map of strings.
+    """
+
+    def __init__(self, external: pa.Array | Sequence[ExternalId], *, kind: str = "id") -> None:
+        self.external = as_id_array(external, kind)
+        self.kind = kind
+        self._dictionary: dict[ExternalId, int] | None = None
+        self._scans = 0
+
+    def __len__(self) -> int:
+        return len(self.external)
+
+    def __contains__(self, external: object) -> bool:
+        return self.get(external) is not None
+
+    @property
+    def is_integer(self) -> bool:
+        """True when the external ids are integers."""
+        return bool(pa.types.is_integer(self.external.type))
+
+    def get(self, external: Any) -> int | None:
+        """Return the internal id, or None when the id is unknown."""
+        key = self._key(external)
+        if key is None:
+            return None
+        if self._dictionary is None and len(self) > _ALWAYS_DICTIONARY and self._scans < _SCANS:
+            self._scans += 1
+            return self._scan(key)
+        return self._lookup().get(key)
+
+    def to_internal(self, external: Iterable[Any]) -> np.ndarray:
+        """Return internal ids, int32, in the given order; UnknownIdError names the first unknown id."""
+        found = []
+        for value in external:
+            internal = self.get(value)
+            if internal is None:
+                raise UnknownIdError(self._unknown(value))
+            found.append(internal)
+        return np.array(found, dtype=np.int32)
+
+    def to_external(self, internal: Iterable[int] | np.ndarray) -> list[Any]:
+        """Return external ids of internal ids; an id out of range raises UnknownIdError."""
+        positions = np.asarray(internal, dtype=np.int64).ravel()
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
+            raise UnknownIdError(f"internal {self.kind} ids must lie in 0..{len(self) - 1}")
+        return [self.external[position].as_py() for position in positions.tolist()]
+
+    def join(self, values: pa.Array) -> np.ndarray:
+        """Return the internal id of every value, int32, -1 where unknown or null (for tables; vectorised)."""
+        keys = cast_ids(values, self.external.type)
+        import pyarrow.compute as pc
+
+        found = pc.fill_null(pc.index_in(keys, value_set=self.external), -1)
+        return np.array(found.to_numpy(zero_copy_only=False), dtype=np.int32)
+
+    def near(self, external: Any, count: int = 3) -> list[Any]:
+        """Return up to ``count`` known ids that resemble an unknown one (looked for among the first 20,000)."""
+        names = [str(value) for value in self.external[:_ALWAYS_DICTIONARY].to_pylist()]
+        return difflib.get_close_matches(str(external), names, n=count, cutoff=0.6)
+
+    def _unknown(self, external: Any) -> str:
+        near = self.near(external)
+        hint = f"; near ids: {', '.join(near)}" if near else ""
+        return f"unknown {self.kind} {external!r}: not among the {len(self):,} {self.kind}s of the data{hint}"
+
+    def _key(self, external: Any) -> ExternalId | None:
+        if isinstance(external, str):
+            if not self.is_integer:
+                return external
+            return int(external) if _INTEGER.fullmatch(external) else None
+        if isinstance(external, bool):
+            return None
+        if isinstance(external, float | np.floating) and float(external).is_integer():
+            external = int(external)
+        if isinstance(external, int | np.integer):
+            return int(external) if self.is_integer else str(int(external))
+        return None
+
+    def _scan(self, key: ExternalId) -> int | None:
+        if self.is_integer:
+            if not -(2**63) <= int(key) < 2**63:
+                return None
+            places = np.flatnonzero(self.external.to_numpy() == key)
+            return int(places[0]) if len(places) else None
+        place = self.external.index(key).as_py()
+        return None if place < 0 else int(place)
+
+    def _lookup(self) -> dict[ExternalId, int]:
+        if self._dictionary is None:
+            self._dictionary = {value: place for place, value in enumerate(self.external.to_pylist())}
+        return self._dictionary
+
+
+def as_id_array(values: pa.Array | pa.ChunkedArray | Sequence[Any], kind: str = "id") -> pa.Array:
+    """Return ids as one int64 or large_string array. Nulls stay null. Any other type is a DataError."""
+    array = _one_chunk(values, kind)
+    if array.type in (pa.int64(), pa.large_string()):
+        # Also for speed: a cast would load the compute kernels (0.1 s) when a saved run is opened.
+        return array
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_floating(array.type):
+        array = _whole_numbers(array, kind)
+    if pa.types.is_uint64(array.type):
+        return _cast(array, pa.int64(), kind)
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.int64())
+    if pa.types.is_boolean(array.type) or pa.types.is_nested(array.type):
+        raise DataError(
+            f"{kind} ids must be strings or integers, found {array.type}; name another column with --columns"
+        )
+    return _cast(array, pa.large_string(), kind)
+
+
+def cast_ids(values: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> pa.Array:
+    """Return ids in the type of another table's ids; what cannot be such an id becomes null."""
+    array = as_id_array(values)
+    if array.type == wanted:
+        return array
+    if pa.types.is_integer(array.type):
+        return array.cast(wanted)
+    import pyarrow.compute as pc
+
+    integer = pc.match_substring_regex(array, r"^[+-]?[0-9]{1,18}$")
+    return pc.if_else(integer, array, pa.scalar(None, array.type)).cast(wanted)
+
+
+def integers_where_exact(array: pa.Array) -> pa.Array:
+    """Turn text ids into int64 when every one is written as a plain integer (no sign, no leading zero)."""
+    import pyarrow.compute as pc
+
+    exact = pc.all(pc.match_substring_regex(array, r"^(0|[1-9][0-9]{0,17})$"), min_count=1).as_py()
+    return array.cast(pa.int64()) if exact else array
+
+
+def _one_chunk(values: Any, kind: str) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        combined = values.combine_chunks()
+        return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+    if isinstance(values, pa.Array):
+        return values
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        raise DataError(f"{kind} ids are a mixture of types; make them all strings or all integers") from None
+
+
+def _whole_numbers(array: pa.Array, kind: str) -> pa.Array:
+    # pandas turns integer ids into floats as soon as one is missing.
+    values = array.to_numpy(zero_copy_only=False)
+    known = ~np.isnan(values)
+    broken = np.flatnonzero(known & (values != np.floor(values)))
+    if len(broken):
+        raise DataError(
+            f"{kind} ids must be strings or integers, found the number {values[broken[0]]} in row {broken[0] + 1}"
+        )
+    return pa.array(np.where(known, values, 0).astype(np.int64), mask=~known)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType, kind: str) -> pa.Array:
+    try:
+        return array.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(f"{kind} ids of type {array.type} cannot be used; make them strings or integers") from None

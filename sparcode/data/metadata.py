@@ -1,0 +1,314 @@
+"""Items and users tables: join by id, find titles, decide which columns are features, encode them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparcode.data.columns import find_id_column, plain
+from sparcode.data.features import FeatureLayout, Features
+from sparcode.data.ids import IdMap
+
+_TITLES = ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "headline")
+_ID_LIKE = {"zip", "zipcode", "postcode", "postalcode", "phone", "email", "url", "imurl", "image", "asin", "isbn"}
+_LONG_TEXT = 60
+_MOST_DISTINCT = 0.5
+_MOST_WORDS = 1000
+_FEW_WORDS = 100
+_FEW_INTEGERS = 32
+_MOSTLY_NUMBERS = 0.98
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """``titles``: (rows,) large_string or None. ``features``: None when no column is usable. ``summary``: JSON-able."""
+
+    titles: pa.Array | None
+    features: Features | None
+    summary: dict[str, Any]
+
+
+@dataclass
+class _Columns:
+    """Raw encodings collected column by column, before they are joined into Features."""
+
+    rows: list[np.ndarray] = field(default_factory=list)
+    words: list[np.ndarray] = field(default_factory=list)
+    vocabulary: list[str] = field(default_factory=list)
+    numeric: dict[str, np.ndarray] = field(default_factory=dict)
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+def read_metadata(
+    table: pa.Table, role: str, id_column: str, ids: IdMap, *, layout: FeatureLayout | None = None, title: bool = False
+) -> Metadata:
+    """Join ``table`` to ``ids`` and encode its columns.
+
+    Rows of unknown ids are ignored, of several rows with one id the first counts. With ``layout`` the encoding of an
+    earlier dataset is used and values it does not know are left out (counted). ``title``: look for a title column.
+    """
+    key = find_id_column(table.column_names, role, id_column)
+    aligned, summary = align(table, key, ids)
+    titles, title_column = _titles(aligned) if title else (None, None)
+    body = aligned.drop_columns([name for name in (key, title_column) if name is not None])
+    if layout is None:
+        features, ignored = encode(body)
+    else:
+        features, ignored, summary["unknown_values"] = encode_like(body, layout)
+    summary |= {"title": title_column, "features": _names(features), "ignored": ignored}
+    return Metadata(titles, features, summary)
+
+
+def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, Any]]:
+    """Return a table whose row i belongs to internal id i (nulls where the id has no row), and counts."""
+    internal = ids.join(table[key])
+    known = np.flatnonzero(internal >= 0)
+    found, first = np.unique(internal[known], return_index=True)
+    source = np.zeros(len(ids), dtype=np.int64)
+    missing = np.ones(len(ids), dtype=bool)
+    source[found] = known[first]
+    missing[found] = False
+    summary = {
+        "rows": table.num_rows,
+        "unknown_ids": int(table.num_rows - len(known)),
+        "repeated_ids": int(len(known) - len(found)),
+        "without_row": int(missing.sum()),
+    }
+    return table.take(pa.array(source, mask=missing)).combine_chunks(), summary
+
+
+def encode(table: pa.Table) -> tuple[Features | None, dict[str, str]]:
+    """Choose and encode feature columns; the second value says why each other column is left out."""
+    columns = _Columns()
+    for name in table.column_names:
+        _encode_column(columns, name, plain_array(table[name]))
+    raw = np.column_stack(list(columns.numeric.values())) if columns.numeric else np.zeros((table.num_rows, 0))
+    means, stds = np.zeros(raw.shape[1], np.float32), np.ones(raw.shape[1], np.float32)
+    for index in range(raw.shape[1]):
+        known = raw[np.isfinite(raw[:, index]), index]
+        means[index], stds[index] = known.mean(), known.std()
+    widths = [vector.shape[1] for vector in columns.vectors.values()]
+    layout = FeatureLayout(columns.vocabulary, list(columns.numeric), means, stds, list(columns.vectors), widths)
+    return (_assemble(layout, columns, raw) if layout.width else None), columns.ignored
+
+
+def encode_like(table: pa.Table, layout: FeatureLayout) -> tuple[Features, dict[str, str], int]:
+    """Encode with an earlier layout: missing columns are unknown everywhere, new values are counted and left out."""
+    columns = _Columns()
+    rows, unknown = table.num_rows, 0
+    wanted = {*layout.category_names, *layout.numeric_names, *layout.vector_names}
+    columns.ignored = {name: "not a feature of the earlier run" for name in table.column_names if name not in wanted}
+    for name in layout.category_names:
+        if name in table.column_names:
+            places, values = category_values(plain_array(table[name]))
+            words = np.array([layout.place_of_word.get(f"{name}={value}", -1) for value in values], dtype=np.int64)
+            unknown += int((words < 0).sum())
+            columns.rows.append(places[words >= 0])
+            columns.words.append(words[words >= 0])
+    raw = np.full((rows, len(layout.numeric_names)), np.nan)
+    for index, name in enumerate(layout.numeric_names):
+        if name in table.column_names:
+            raw[:, index] = numbers(plain_array(table[name]))
+    for name, width in zip(layout.vector_names, layout.vector_widths, strict=True):
+        vector = vectors(plain_array(table[name])) if name in table.column_names else None
+        fits = vector is not None and vector.shape[1] == width
+        columns.vectors[name] = vector if fits and vector is not None else np.zeros((rows, width), np.float32)
+    return _assemble(layout, columns, raw), columns.ignored, unknown
+
+
+def plain_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return one array, dictionary and string views decoded."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+
+
+def category_values(array: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """Return (row, value) of every category of a column: lists flattened, ``a|b`` split, the rest as text."""
+    if is_text(array.type) and _is_piped(array):
+        array = pc.split_pattern(array, "|")
+    if is_list(array.type):
+        rows = pc.list_parent_indices(array).to_numpy()
+        flat = pc.list_flatten(array)
+    else:
+        rows, flat = np.arange(len(array)), array
+    known = np.flatnonzero(np.asarray(flat.is_valid()))
+    text = flat.take(pa.array(known)).cast(pa.large_string()).to_pylist()
+    keep = [index for index, value in enumerate(text) if value.strip()]
+    return np.asarray(rows, dtype=np.int64)[known][keep], [text[index].strip() for index in keep]
+
+
+def numbers(array: pa.Array) -> np.ndarray:
+    """Return float64 (rows,); nulls and text that is no number become nan."""
+    if is_text(array.type):
+        array = pc.if_else(_numeric_text(array), array, pa.scalar(None, array.type))
+    if not (is_text(array.type) or is_number(array.type) or pa.types.is_boolean(array.type)):
+        return np.full(len(array), np.nan)
+    values = array.cast(pa.float64(), safe=False).fill_null(float("nan"))
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def vectors(array: pa.Array) -> np.ndarray | None:
+    """Return float32 (rows, V) of a column of equally long number lists (0 where null or nan), else None."""
+    if not is_list(array.type) or not is_number(array.type.value_type):
+        return None
+    lengths = np.unique(pc.list_value_length(array).drop_null().to_numpy())
+    if len(lengths) != 1 or lengths[0] == 0:
+        return None
+    result = np.zeros((len(array), int(lengths[0])), dtype=np.float32)
+    flat = pc.list_flatten(array.drop_null()).cast(pa.float32(), safe=False).fill_null(0.0).to_numpy()
+    result[np.asarray(array.is_valid())] = np.nan_to_num(flat.reshape(-1, int(lengths[0])), posinf=0.0, neginf=0.0)
+    return result
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True for string types."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """True for list types."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """True for integers, floats and decimals."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
+    kind = array.type
+    if "=" in name:
+        columns.ignored[name] = "its name contains '='"
+    elif array.null_count == len(array):
+        columns.ignored[name] = "empty"
+    elif plain(name).endswith("id") or plain(name) in _ID_LIKE:
+        columns.ignored[name] = "an id"
+    elif is_list(kind) and pa.types.is_floating(kind.value_type):
+        _add_vector(columns, name, array)
+    elif _is_category(array):
+        _add_categories(columns, name, array)
+    elif is_number(kind) or (is_text(kind) and _is_mostly_numbers(array)):
+        _add_numbers(columns, name, array)
+    elif is_text(kind):
+        reason = None if _is_piped(array) else _free_text(array)
+        if reason:
+            columns.ignored[name] = reason
+        else:
+            _add_categories(columns, name, array)
+    else:
+        columns.ignored[name] = f"type {kind}"
+
+
+def _add_categories(columns: _Columns, name: str, array: pa.Array) -> None:
+    rows, values = category_values(array)
+    words, inverse, counts = np.unique(np.array(values, dtype=object), return_inverse=True, return_counts=True)
+    if len(words) > _FEW_WORDS:
+        # A value of one row alone says nothing about other rows.
+        frequent = np.argsort(-counts, kind="stable")[:_MOST_WORDS]
+        kept = np.sort(frequent[counts[frequent] > 1])
+    else:
+        kept = np.arange(len(words))
+    if not len(kept):
+        columns.ignored[name] = "every value occurs once"
+        return
+    place = np.full(len(words), -1, dtype=np.int64)
+    place[kept] = np.arange(len(kept)) + len(columns.vocabulary)
+    found = place[inverse]
+    columns.rows.append(rows[found >= 0])
+    columns.words.append(found[found >= 0])
+    columns.vocabulary += [f"{name}={words[index]}" for index in kept]
+
+
+def _add_numbers(columns: _Columns, name: str, array: pa.Array) -> None:
+    values = numbers(array)
+    known = values[np.isfinite(values)]
+    # The test is made in float32, in which means and deviations are kept.
+    if len(known) == 0 or np.float32(known.std()) == 0:
+        columns.ignored[name] = "the same number everywhere"
+    else:
+        columns.numeric[name] = values
+
+
+def _add_vector(columns: _Columns, name: str, array: pa.Array) -> None:
+    vector = vectors(array)
+    if vector is None:
+        columns.ignored[name] = "lists of numbers of different lengths"
+    else:
+        columns.vectors[name] = vector
+
+
+def _assemble(layout: FeatureLayout, columns: _Columns, raw: np.ndarray) -> Features:
+    count, words = len(raw), max(len(layout.vocabulary), 1)
+    empty = [np.zeros(0, dtype=np.int64)]
+    # Sorted and without repeats: a list may name a value twice.
+    cells = np.unique(np.concatenate(columns.rows or empty) * words + np.concatenate(columns.words or empty))
+    indptr = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(cells // words, minlength=count), out=indptr[1:])
+    vector = np.concatenate(list(columns.vectors.values()), axis=1) if columns.vectors else None
+    return Features(layout, indptr, (cells % words).astype(np.int32), layout.standardise(raw), vector)
+
+
+def _titles(table: pa.Table) -> tuple[pa.Array | None, str | None]:
+    for wanted in _TITLES:
+        for name in table.column_names:
+            if plain(name) == wanted:
+                return _title_text(plain_array(table[name])), name
+    return None, None
+
+
+def _title_text(array: pa.Array) -> pa.Array:
+    if is_list(array.type):
+        array = pc.binary_join(array.cast(pa.list_(pa.string())), " ")
+    return pc.fill_null(array.cast(pa.large_string()), "")
+
+
+def _is_piped(array: pa.Array) -> bool:
+    share = pc.mean(pc.match_substring(array, "|").cast(pa.float64())).as_py()
+    return bool(share is not None and share > 0.1)
+
+
+def _numeric_text(array: pa.Array) -> pa.Array:
+    return pc.match_substring_regex(array, r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")
+
+
+def _is_mostly_numbers(array: pa.Array) -> bool:
+    return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
+
+
+def _is_coded(array: pa.Array) -> bool:
+    distinct = pc.count_distinct(array).as_py()
+    return bool(distinct <= _FEW_INTEGERS and distinct <= len(array) / 10)
+
+
+def _is_category(array: pa.Array) -> bool:
+    kind = array.type
+    if is_list(kind):
+        return is_text(kind.value_type) or is_number(kind.value_type)
+    return bool(pa.types.is_boolean(kind)) or (bool(pa.types.is_integer(kind)) and _is_coded(array))
+
+
+def _free_text(array: pa.Array) -> str | None:
+    known = len(array) - array.null_count
+    if pc.mean(pc.utf8_length(array)).as_py() > _LONG_TEXT:
+        return "long text"
+    distinct = pc.count_distinct(array).as_py()
+    return "almost every row has its own text" if known > 10 and distinct > _MOST_DISTINCT * known else None
+
+
+def _names(features: Features | None) -> dict[str, Any]:
+    if features is None:
+        return {}
+    layout = features.layout
+    counts = np.bincount(layout.column_of_word, minlength=len(layout.category_names))
+    return {
+        "categories": {name: int(count) for name, count in zip(layout.category_names, counts, strict=True)},
+        "numeric": layout.numeric_names,
+        "vectors": dict(zip(layout.vector_names, layout.vector_widths, strict=True)),
+    }

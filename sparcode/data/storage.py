@@ -1,0 +1,256 @@
+"""The dataset as files: Arrow IPC opened by memory map, and one JSON. Opening reads headers, not rows.
+
+A column of lists is two buffers, pointers and values, which are exactly the arrays of ``types.Sequences``; so nothing
+is copied or parsed when a run is opened.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+from sparcode.data.features import FeatureLayout, Features
+from sparcode.data.ids import IdMap
+from sparcode.errors import CorruptIndexError
+from sparcode.files import atomic_path, read_json, sync_directory, write_json
+from sparcode.types import EvaluationSet, Queries, Sequences
+
+FORMAT = 1
+
+
+class Titles(Sequence[str]):
+    """Titles by internal item id; text is made only for the ones that are asked for."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [str(value) for value in self.array[index].to_pylist()]
+        return str(self.array[int(index)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.array.to_pylist())
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run keeps of its data. Rows of sequences are internal user ids.
+
+    ``train``: training events only; ``serving``: every event kept after cleaning. ``titles``: by internal item id.
+    ``popularity``: int64 (n,), training events of each item. ``summary``: JSON-able: columns, counts, what was
+    dropped, warnings.
+    """
+
+    item_ids: IdMap
+    user_ids: IdMap
+    train: Sequences
+    serving: Sequences
+    validation: EvaluationSet | None
+    test: EvaluationSet | None
+    titles: Sequence[str] | None
+    item_features: Features | None
+    user_features: Features | None
+    popularity: np.ndarray
+    summary: dict[str, Any]
+
+    @property
+    def item_count(self) -> int:
+        """n, items of the catalogue."""
+        return len(self.item_ids)
+
+    @property
+    def user_count(self) -> int:
+        """Number of users, rows of ``train`` and ``serving``."""
+        return len(self.user_ids)
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write the dataset into ``folder``, which appears whole or not at all; an earlier one is replaced."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        _write(dataset, temporary)
+        if folder.exists():
+            retired = folder.with_name(f"{temporary.name}.old")
+            folder.rename(retired)
+            temporary.rename(folder)
+            shutil.rmtree(retired)
+        else:
+            temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(folder.parent)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a saved dataset by memory map: O(1) work a file, rows are read when they are used.
+
+    Arrays are read-only. Sizes and id ranges are checked; damage raises CorruptIndexError.
+    """
+    folder = Path(folder)
+    content = read_json(folder / "dataset.json")
+    if content.get("format") != FORMAT:
+        raise CorruptIndexError(f"{folder}: format {content.get('format')!r}, expected {FORMAT}; train the run again")
+    reader = _Reader(folder, content["files"])
+    items, users = reader.table("items"), reader.table("users")
+    count = len(items["item_id"])
+    return Dataset(
+        item_ids=IdMap(items["item_id"], kind="item"),
+        user_ids=IdMap(users["user_id"], kind="user"),
+        train=reader.sequences("train", count),
+        serving=reader.sequences("serving", count),
+        validation=reader.evaluation_set("validation", count),
+        test=reader.evaluation_set("test", count),
+        titles=Titles(items["title"]) if "title" in items else None,
+        item_features=reader.features("item_features", content),
+        user_features=reader.features("user_features", content),
+        popularity=items["popularity"].to_numpy(),
+        summary=content["summary"],
+    )
+
+
+def _write(dataset: Dataset, folder: Path) -> None:
+    items = {"item_id": dataset.item_ids.external, "popularity": pa.array(dataset.popularity)}
+    if dataset.titles is not None:
+        titles = dataset.titles
+        items["title"] = titles.array if isinstance(titles, Titles) else pa.array(titles, pa.large_string())
+    tables: dict[str, dict[str, pa.Array]] = {"items": items, "users": {"user_id": dataset.user_ids.external}}
+    tables["train"] = _sequence_columns(dataset.train)
+    tables["serving"] = _sequence_columns(dataset.serving)
+    content: dict[str, Any] = {"format": FORMAT, "files": {}}
+    for name, held in (("validation", dataset.validation), ("test", dataset.test)):
+        if held is not None:
+            tables[name] = _evaluation_columns(held)
+    for name, features in (("item_features", dataset.item_features), ("user_features", dataset.user_features)):
+        if features is not None:
+            tables[name] = _feature_columns(features)
+            content[name] = features.layout.to_json()
+    for name, columns in tables.items():
+        path = folder / f"{name}.arrow"
+        _write_arrow(path, columns)
+        content["files"][name] = path.stat().st_size
+    write_json(folder / "dataset.json", content | {"summary": dataset.summary})
+
+
+def _write_arrow(path: Path, columns: dict[str, pa.Array]) -> None:
+    table = pa.table(columns).combine_chunks()
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def _lists(indptr: np.ndarray, values: np.ndarray) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(np.ascontiguousarray(indptr, np.int64)), pa.array(values))
+
+
+def _sequence_columns(sequences: Sequences) -> dict[str, pa.Array]:
+    columns = {"items": _lists(sequences.indptr, sequences.items)}
+    if len(sequences.times) == len(sequences.items):
+        columns["times"] = _lists(sequences.indptr, sequences.times)
+    return columns
+
+
+def _evaluation_columns(held: EvaluationSet) -> dict[str, pa.Array]:
+    columns = {
+        "user": pa.array(held.users),
+        "history": _lists(held.queries.indptr, held.queries.items),
+        "targets": _lists(held.target_indptr, held.target_items),
+    }
+    if held.queries.times is not None:
+        columns["time"] = pa.array(held.queries.times)
+    return columns
+
+
+def _feature_columns(features: Features) -> dict[str, pa.Array]:
+    columns = {"categories": _lists(features.categories_indptr, features.categories_items)}
+    for name, matrix in (("numeric", features.numeric), ("vector", features.vector)):
+        if matrix is not None and matrix.shape[1]:
+            flat = pa.array(np.ascontiguousarray(matrix, np.float32).ravel())
+            columns[name] = pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+    return columns
+
+
+class _Reader:
+    """Memory-mapped files of one saved dataset."""
+
+    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
+        self.folder = folder
+        self.sizes = sizes
+
+    def table(self, name: str) -> dict[str, pa.Array]:
+        """Return the columns of one file, each a single array."""
+        path = self.folder / f"{name}.arrow"
+        try:
+            found = path.stat().st_size
+            if found != self.sizes[name]:
+                raise CorruptIndexError(
+                    f"{path} has {found:,} bytes, expected {self.sizes[name]:,}: train the run again"
+                )
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            return {column: _only_chunk(table[column]) for column in table.column_names}
+        except (OSError, KeyError, pa.ArrowException) as problem:
+            raise CorruptIndexError(f"{path} is missing or damaged ({str(problem).splitlines()[0]})") from None
+
+    def sequences(self, name: str, count: int) -> Sequences:
+        """Return saved sequences; item ids are checked against the number of items."""
+        columns = self.table(name)
+        indptr, items = self._ragged(name, columns["items"], count)
+        times = columns["times"].values.to_numpy() if "times" in columns else np.zeros(0)
+        return Sequences(indptr, items, times)
+
+    def evaluation_set(self, name: str, count: int) -> EvaluationSet | None:
+        """Return a saved evaluation set, or None when the dataset has none."""
+        if name not in self.sizes:
+            return None
+        columns = self.table(name)
+        indptr, items = self._ragged(name, columns["history"], count)
+        targets = self._ragged(name, columns["targets"], count)
+        times = columns["time"].to_numpy() if "time" in columns else None
+        return EvaluationSet(columns["user"].to_numpy(), Queries(indptr, items, times=times), *targets)
+
+    def features(self, name: str, content: dict[str, Any]) -> Features | None:
+        """Return saved features, or None when the dataset has none."""
+        if name not in self.sizes:
+            return None
+        layout = FeatureLayout.from_json(content[name])
+        columns = self.table(name)
+        indptr, words = self._ragged(name, columns["categories"], len(layout.vocabulary))
+        rows = len(indptr) - 1
+        numeric, vector = (
+            columns[part].values.to_numpy().reshape(rows, -1) if part in columns else None
+            for part in ("numeric", "vector")
+        )
+        return Features(layout, indptr, words, np.zeros((rows, 0), np.float32) if numeric is None else numeric, vector)
+
+    def _ragged(self, name: str, column: pa.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
+        indptr, values = column.offsets.to_numpy(), column.values.to_numpy()
+        # Consumers use these as array positions, also in compiled code without bounds checks.
+        ordered = indptr[0] == 0 and indptr[-1] == len(values) and bool((indptr[1:] >= indptr[:-1]).all())
+        if not ordered or (len(values) and not 0 <= values.min() <= values.max() < count):
+            raise CorruptIndexError(f"{self.folder / name}.arrow is damaged: pointers or ids out of range")
+        return indptr, values
+
+
+def _only_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

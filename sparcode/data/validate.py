@@ -1,0 +1,192 @@
+"""``sparcode data validate``: what the data are, and what training will drop and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from sparcode.config import DataConfig
+from sparcode.data.dataset import Prepared, prepare
+from sparcode.data.interactions import Interactions
+from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
+from sparcode.data.tables import Tables, read_tables
+
+# Unix seconds of 1980; smaller "times" are positions or counters.
+_FIRST_PLAUSIBLE_SECOND = 315_532_800
+
+
+def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
+    """Return a JSON-able report on DATA; what cannot be used at all raises DataError, as in training.
+
+    ``repeats``: events whose user had the item before (at another time). ``ties``: events at the time of the event
+    before them. ``dropped``: rows by reason. ``held_out_only_train``: users that train but give no test query.
+    """
+    tables = read_tables(data, config.columns.values())
+    prepared = prepare(tables.interactions, config, seed)
+    events, summary = prepared.events, prepared.summary
+    users, items = len(prepared.user_ids), len(prepared.item_ids)
+    per_user = np.bincount(events.users, minlength=users)
+    report: dict[str, Any] = {
+        "source": tables.source,
+        "columns": summary["columns"],
+        "guessed": summary["guessed"],
+        "rows": summary["rows"],
+        "dropped": summary["dropped"],
+        "events": len(events),
+        "users": users,
+        "items": items,
+        "density": len(events) / (users * items),
+        "time": time_range(events.times),
+        "duplicates": summary["dropped"]["duplicates"],
+        "repeats": count_repeats(events),
+        "ties": count_ties(events),
+        "events_per_user": _spread(per_user),
+        "events_per_item": _spread(np.bincount(events.items, minlength=items)),
+        "one_event_users": int((per_user == 1).sum()),
+        "users_with_under_3_events": int((per_user < 3).sum()),
+        "split": summary["split"] | _parts(prepared),
+        "metadata": _metadata(tables, prepared),
+        "warnings": summary["warnings"],
+    }
+    return report
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Render a report as lines of text."""
+    columns = ", ".join(
+        f"{role}={name}{' (guessed)' if role in report['guessed'] else ''}" for role, name in report["columns"].items()
+    )
+    split = report["split"]
+    lines = [
+        f"data      {report['source']}",
+        f"columns   {columns}",
+        f"rows      {report['rows']:,}; kept {report['events']:,} events of {report['users']:,} users and "
+        f"{report['items']:,} items (density {100 * report['density']:.4g} %)",
+        f"time      {_time_line(report['time'])}",
+        f"per user  {_spread_line(report['events_per_user'])}",
+        f"per item  {_spread_line(report['events_per_item'])}",
+        f"repeats   {report['repeats']:,} events of an item the user already had; "
+        f"{report['ties']:,} events at the same time as the one before (file order decides)",
+        f"split     {split['by']}: {split['train_events']:,} events train, {split['validation_queries']:,} validation "
+        f"and {split['test_queries']:,} test queries",
+    ]
+    lines += [f"dropped   {line}" for line in _dropped_lines(report)]
+    for role, table in report["metadata"].items():
+        lines.append(
+            f"{role:<9} {table['rows']:,} rows; {table['without_row']:,} {role} without one, {_features(table)}"
+        )
+    return lines + [f"warning   {text}" for text in report["warnings"]]
+
+
+def count_repeats(events: Interactions) -> int:
+    """Return how many events are not the first of their (user, item)."""
+    keys = events.users.astype(np.int64) * len(events.item_ids) + events.items
+    return len(keys) - len(np.unique(keys))
+
+
+def count_ties(events: Interactions) -> int:
+    """Return how many events have the user and time of the event before; 0 without times."""
+    if events.times is None:
+        return 0
+    return int(((events.users[1:] == events.users[:-1]) & (events.times[1:] == events.times[:-1])).sum())
+
+
+def time_range(times: np.ndarray | None) -> dict[str, Any]:
+    """Return first and last time and whether they are Unix seconds (milliseconds, ...) or positions."""
+    if times is None:
+        return {"kind": "file order"}
+    first, last = float(times.min()), float(times.max())
+    if first < _FIRST_PLAUSIBLE_SECOND:
+        return {"kind": "positions or counters", "first": first, "last": last}
+    power = 1.0
+    while last / power > 1e10:
+        power *= 1000.0
+    shown = [datetime.fromtimestamp(value / power, tz=UTC).isoformat(timespec="seconds") for value in (first, last)]
+    return {"kind": "Unix time", "first": first, "last": last, "first_date": shown[0], "last_date": shown[1]}
+
+
+def _parts(prepared: Prepared) -> dict[str, int]:
+    events, split = prepared.events, prepared.split
+    result = {"train_events": int((split.part == TRAIN).sum())}
+    tested = np.zeros(0, dtype=np.int32)
+    repeats = 0
+    for name, which in (("validation", VALIDATION), ("test", TEST)):
+        held = evaluation_set(events, split, which)
+        result[f"{name}_queries"] = 0 if held is None else len(held)
+        if held is not None and which == TEST:
+            tested = held.users
+            repeats = _targets_seen(held, len(prepared.item_ids))
+    result["held_out_only_train"] = len(prepared.user_ids) - len(np.unique(tested))
+    result["test_targets_in_history"] = repeats
+    return result
+
+
+def _targets_seen(held: Any, items: int) -> int:
+    rows = np.arange(len(held))
+    history = np.repeat(rows, np.diff(held.queries.indptr)) * items + held.queries.items
+    targets = np.repeat(rows, np.diff(held.target_indptr)) * items + held.target_items
+    return int(np.isin(targets, history).sum())
+
+
+def _metadata(tables: Tables, prepared: Prepared) -> dict[str, Any]:
+    from sparcode.data.metadata import read_metadata
+
+    columns, found = prepared.summary["columns"], {}
+    for role, table, ids in (("item", tables.items, prepared.item_ids), ("user", tables.users, prepared.user_ids)):
+        if table is not None:
+            found[f"{role}s"] = read_metadata(table, role, columns[role], ids, title=role == "item").summary
+    return found
+
+
+def _spread(counts: np.ndarray) -> dict[str, float]:
+    return {
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "mean": float(counts.mean()),
+        "max": int(counts.max()),
+    }
+
+
+def _spread_line(spread: dict[str, float]) -> str:
+    return f"{spread['min']:,} to {spread['max']:,} events, median {spread['median']:g}, mean {spread['mean']:.1f}"
+
+
+def _time_line(time: dict[str, Any]) -> str:
+    if time["kind"] == "file order":
+        return "no time column: the order of the rows counts"
+    if "first_date" in time:
+        return f"{time['first_date']} to {time['last_date']}"
+    return f"{time['first']:g} to {time['last']:g} ({time['kind']}; no use for --split-by time)"
+
+
+_REASONS = {
+    "where": "rows that --where leaves out",
+    "min_rating": "rows below --min-rating or without rating",
+    "duplicates": "exact duplicates (same user, item and time)",
+    "k_core": "events of users or items under --k-core",
+}
+
+
+def _dropped_lines(report: dict[str, Any]) -> list[str]:
+    lines = [f"{count:,} {_REASONS[reason]}" for reason, count in report["dropped"].items() if count]
+    split = report["split"]
+    if split["held_out_only_train"] and split["by"] != "none":
+        lines.append(
+            f"{split['held_out_only_train']:,} users give no test query and only train "
+            f"({report['users_with_under_3_events']:,} have fewer than 3 events, {report['one_event_users']:,} one)"
+        )
+    if split["test_targets_in_history"]:
+        lines.append(
+            f"{split['test_targets_in_history']:,} test targets are already in the history: they count as misses"
+        )
+    return lines or ["nothing"]
+
+
+def _features(table: dict[str, Any]) -> str:
+    features = table["features"]
+    names = [*features.get("categories", {}), *features.get("numeric", []), *features.get("vectors", {})]
+    ignored = [f"{name} ({reason})" for name, reason in table["ignored"].items()]
+    text = f"features: {', '.join(names) or 'none'}"
+    return text + (f"; left out: {', '.join(ignored)}" if ignored else "")

@@ -1,0 +1,90 @@
+"""Evaluate and benchmark a run folder: opens the run and its retrievers, measures, writes files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparcode.errors import ConfigError, DataError, MissingExtraError
+from sparcode.eval.evaluate import EvaluationResult, evaluate, evaluation_json, exhaustive_sample, write_per_query
+from sparcode.files import write_json, write_text
+from sparcode.run import Run
+from sparcode.types import EvaluationSet, Retriever
+
+EXHAUSTIVE = "all-to-all"
+
+
+def evaluate_run(
+    run_folder: str | Path,
+    split: str = "test",
+    retrievers: Sequence[str] | None = None,
+    json: str | Path | None = None,
+    per_query: str | Path | None = None,
+    include_seen: bool = False,
+) -> dict[str, Any]:
+    """Evaluate retrievers of a run (absent: all it holds) on ``split`` = test | validation.
+
+    Returns the JSON of ``sparcode evaluate`` and writes it to ``json``; ``per_query`` is a Parquet file of ranks.
+    Raises DataError when the run holds no such split, ConfigError for an unknown retriever.
+    """
+    from sparcode.retrievers.registry import available, open_retrievers
+
+    run = Run.open(run_folder)
+    evaluation_set = evaluation_set_of(run, split)
+    opened = open_retrievers(run, list(dict.fromkeys(retrievers or available(run))))
+    results = [_evaluate(retriever, evaluation_set, run, include_seen) for retriever in opened]
+    document = evaluation_json(split, results)
+    if per_query is not None:
+        write_per_query(Path(per_query), results, run.dataset.user_ids, run.dataset.item_ids)
+    if json is not None:
+        write_json(Path(json), document)
+    return document
+
+
+def evaluation_set_of(run: Run, split: str) -> EvaluationSet:
+    """Return the held-out set of a run; DataError when it has none."""
+    if split not in ("test", "validation"):
+        raise ConfigError(f"split {split!r}: expected test or validation")
+    evaluation_set: EvaluationSet | None = getattr(run.dataset, split)
+    if evaluation_set is None or len(evaluation_set) == 0:
+        raise DataError(f"{run.folder} holds no {split} set; train with --split-by leave-last-out, time or column")
+    return evaluation_set
+
+
+def _evaluate(retriever: Retriever, full: EvaluationSet, run: Run, include_seen: bool) -> EvaluationResult:
+    part, note = full, None
+    if retriever.name == EXHAUSTIVE:
+        part, note = exhaustive_sample(full, run.dataset.item_count, seed=run.config.seed)
+    return evaluate(retriever, part, run.dataset.item_count, include_seen=include_seen, seed=run.config.seed, note=note)
+
+
+def benchmark_run(
+    run_folder: str | Path, json: str | Path | None = None, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Benchmark a run and write JSON (absent: RUN/report/benchmark.json), with Markdown and plots beside it.
+
+    Returns the JSON of ``sparcode benchmark``. ``progress`` receives a line for every file written.
+    """
+    from sparcode.eval.benchmark import benchmark
+    from sparcode.report.tables import benchmark_markdown
+
+    run = Run.open(run_folder)
+    path = run.folder / "report" / "benchmark.json" if json is None else Path(json)
+    document = benchmark(run, seed=run.config.seed)
+    write_json(path, document)
+    write_text(path.with_suffix(".md"), benchmark_markdown(document))
+    tell = progress or (lambda line: None)
+    for written in (path, path.with_suffix(".md"), *_plots(document, path, tell)):
+        tell(f"wrote {written}")
+    return document
+
+
+def _plots(document: dict[str, Any], path: Path, tell: Callable[[str], None]) -> list[Path]:
+    from sparcode.report.plots import plot_benchmark
+
+    try:
+        return list(plot_benchmark(document, path.parent, stem=path.stem))
+    except MissingExtraError as problem:
+        tell(f"no plots: {problem}")
+        return []

@@ -1,0 +1,204 @@
+"""The served query encoder: history and features -> K_u unit tokens -> composite codes. No torch.
+
+It computes the last position of the trained tokenizer from exported weights; the arrays stay memory-mapped where
+their layout allows (item vectors, the bulk) and are re-laid once where a kernel wants inputs first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparcode.errors import CorruptIndexError, QueryError
+from sparcode.index import encoder_kinds as kinds
+from sparcode.index.arrays import Arrays, open_encoder_files
+from sparcode.index.encoder_codes import prepare_books, product_codes, residual_codes
+from sparcode.index.encoder_math import finish
+from sparcode.index.encoder_sasrec import prepare, sasrec_states
+from sparcode.index.encoder_shapes import INTERESTS, tokenizer_shapes
+from sparcode.types import Queries
+
+_PREFIX = "tokenizer."
+_KINDS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sasrec": (prepare, sasrec_states),
+    "gru4rec": (kinds.prepare_gru4rec, kinds.gru4rec_states),
+    "dnn": (kinds.prepare_dnn, kinds.dnn_states),
+    "self-attentive": (kinds.prepare_self_attentive, kinds.self_attentive_states),
+    "capsule": (kinds.prepare_capsule, kinds.capsule_states),
+}
+
+
+class Encoder:
+    """A tokenizer and, optionally, codebooks, ready to serve. Calls do not change it: threads may share one.
+
+    ``spec``: {"tokenizer": {...}, "width": d, "heads": K_u, "history": H, "items": n, "feature_width": F,
+    "quantizer": null | {"kind", "books", "codewords"}}. ``arrays``: "item_vectors" (n, d), the tokenizer's
+    arrays named "tokenizer.*", and "codebooks" (M, N, d/M) or (M, N, d). Raises CorruptIndexError when a
+    part is missing or has another shape than the spec says.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = "encoder") -> None:
+        try:
+            self._load(spec, arrays, source)
+        except (KeyError, TypeError, ValueError, IndexError) as problem:
+            text = f"{type(problem).__name__}: {problem}"
+            raise CorruptIndexError(f"{source}: spec and arrays do not fit together ({text}); export it anew") from None
+
+    @classmethod
+    def open(cls, folder: Path, stem: str = "encoder") -> Encoder:
+        """Open what ``export_encoder`` wrote; raises CorruptIndexError naming the file."""
+        spec, arrays = open_encoder_files(folder, stem)
+        return cls(spec, arrays, source=str(Path(folder) / f"{stem}.safetensors"))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the arrays the encoder was made from."""
+        return self._bytes
+
+    def tokens(self, queries: Queries) -> np.ndarray:
+        """Return unit tokens (B, K_u, d) float32; zeros for a query with neither history nor features.
+
+        Raises QueryError for an item the encoder does not know or features of another width.
+        """
+        return self._encode(queries)[0]
+
+    def has_tokens(self, queries: Queries) -> np.ndarray:
+        """Return (B,) bool: False where a query has neither a history nor a non-zero feature."""
+        known = np.diff(queries.indptr) > 0
+        if self.feature_width and queries.user_features is not None:
+            known |= (np.asarray(queries.user_features) != 0).any(axis=1)
+        return known
+
+    def encode_one(self, history: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
+        """Return unit tokens (K_u, d) of one query, oldest event first; equal to ``tokens`` bit for bit."""
+        items = np.ascontiguousarray(history, dtype=np.int32)[-self.history :]
+        rows = None if features is None else np.asarray(features)[None, :]
+        start, stop = self._spans[len(items)]
+        return self._run(items, start, stop, stop, rows)[0][0]
+
+    def codes(self, tokens: np.ndarray, probes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nearest composite codes of ``tokens`` (B, K_u, d): codes (B, K_u, P, M) uint16, best first,
+        and squared distances (B, K_u, P) float32. Ties fall to the smaller code.
+
+        P is ``probes``, or N^M if that is smaller. Product codes are the exact P nearest; residual codes come
+        from a beam search of width P. Raises QueryError when the encoder has no codebooks.
+        """
+        if self._books is None:
+            raise QueryError(
+                "this encoder has no codebooks, so tokens have no codes; it belongs to an unquantised model"
+            )
+        if probes < 1:
+            raise QueryError(f"probes is {probes}; expected at least 1")
+        batch, heads, width = tokens.shape
+        if width != self.width:
+            raise QueryError(f"tokens have width {width}, the codebooks {self.width}")
+        count, _, words = self._books.shape
+        wide = min(probes, words**count)
+        codes = np.empty((batch, heads, wide, count), np.uint16)
+        distances = np.empty((batch, heads, wide), np.float32)
+        ready = np.ascontiguousarray(tokens, dtype=np.float32)
+        # Numba compiles a kernel anew for read-only arguments; copying such tokens is far cheaper.
+        ready = ready if ready.flags.writeable else ready.copy()
+        self._quantize(ready, self._books, self._book_norms, codes, distances)
+        return codes, distances
+
+    def _encode(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
+        items = np.ascontiguousarray(queries.items, dtype=np.int32)
+        indptr = np.ascontiguousarray(queries.indptr, dtype=np.int64)
+        stops = indptr[1:]
+        starts = np.maximum(stops - self.history, indptr[:-1])
+        return self._run(items, _frozen(starts), _frozen(stops), _frozen(stops - starts), queries.user_features)
+
+    def _run(
+        self,
+        items: np.ndarray,
+        starts: np.ndarray,
+        stops: np.ndarray,
+        lengths: np.ndarray,
+        features: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        batch = len(starts)
+        states = np.empty((batch, len(self._empty), self.width), np.float32)
+        tokens = np.empty((batch, self.heads, self.width), np.float32)
+        valid = np.empty(batch, np.bool_)
+        # Frozen views: numba compiles one version of a kernel for mapped and for ordinary arrays.
+        bad = self._states(self._table, _frozen(items), starts, stops, self._scale, self._empty, states, *self._weights)
+        if bad >= 0:
+            raise QueryError(
+                f"the history holds item {items[bad]}, but the encoder knows items 0..{len(self._table) - 1}"
+            )
+        finish(states, lengths, self._features(features, batch), *self._head, tokens, valid)
+        return tokens, valid
+
+    def _features(self, features: np.ndarray | None, batch: int) -> np.ndarray:
+        if not self.feature_width or features is None:
+            return self._no_feature if batch == 1 else _frozen(np.empty((batch, 0), np.float32))
+        if features.shape != (batch, self.feature_width):
+            raise QueryError(f"user features have shape {features.shape}, expected {(batch, self.feature_width)}")
+        return _frozen(np.ascontiguousarray(features, dtype=np.float32))
+
+    def _load(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> None:
+        self.spec = dict(spec)
+        own: dict[str, Any] = dict(spec["tokenizer"])
+        self.width, self.heads, self.history = int(own["width"]), int(own["heads"]), int(own["history"])
+        self.feature_width = int(own["feature_width"])
+        self._bytes = sum(array.nbytes for array in arrays.values())
+        self._scale = np.float32(math.sqrt(self.width))
+        self._table = _frozen(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
+        _check(source, "item_vectors", self._table, (int(spec.get("items", len(self._table))), self.width))
+        if own["kind"] not in _KINDS:
+            raise CorruptIndexError(f"{source}: tokenizer kind {own['kind']!r}, expected one of {', '.join(_KINDS)}")
+        part: Arrays = {name[len(_PREFIX) :]: value for name, value in arrays.items() if name.startswith(_PREFIX)}
+        _check_tokenizer(source, own, part)
+        prepare_weights, self._states = _KINDS[own["kind"]]
+        self._weights = tuple(_frozen(w) if isinstance(w, np.ndarray) else w for w in prepare_weights(own, part))
+        self._empty = _frozen(part["empty_state"])
+        self._head = tuple(_frozen(np.ascontiguousarray(a, np.float32)) for a in self._output_weights(own, part))
+        self._no_feature = _frozen(np.empty((1, 0), np.float32))
+        # Start and stop arrays of single histories of every length, made once.
+        self._spans = [
+            (_frozen(np.zeros(1, np.int64)), _frozen(np.full(1, m, np.int64))) for m in range(self.history + 1)
+        ]
+        self._load_books(spec.get("quantizer"), arrays, source)
+
+    def _output_weights(self, own: dict[str, Any], part: Arrays) -> tuple[np.ndarray, ...]:
+        none = np.zeros((0, self.width), np.float32)
+        feature_weight = part["features.weight"].T if self.feature_width else none
+        if own["kind"] in INTERESTS:
+            return feature_weight, np.zeros((0, self.heads * self.width), np.float32), np.zeros(0, np.float32)
+        return feature_weight, part["head.weight"].T, part["head.bias"]
+
+    def _load_books(self, quantizer: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray], source: str) -> None:
+        self._books: np.ndarray | None = None
+        self._book_norms = np.zeros((0, 0), np.float32)
+        self._quantize: Callable[..., Any] = product_codes
+        if quantizer is None:
+            return
+        count, words = int(quantizer["books"]), int(quantizer["codewords"])
+        product = {"product": True, "residual": False}[quantizer["kind"]]
+        if product and self.width % count:
+            raise CorruptIndexError(f"{source}: width {self.width} does not split into {count} sub-codebooks")
+        _check(source, "codebooks", arrays["codebooks"], (count, words, self.width // count if product else self.width))
+        self._books, self._book_norms = prepare_books(arrays["codebooks"])
+        self._quantize = product_codes if product else residual_codes
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise CorruptIndexError(f"{source}: array {name!r} has shape {array.shape}, expected {shape}; export it anew")
+
+
+def _check_tokenizer(source: str, own: dict[str, Any], part: Arrays) -> None:
+    # Kernels index by these sizes without bounds checks, so every shape is compared before the first call.
+    for name, shape in tokenizer_shapes(own).items():
+        _check(source, _PREFIX + name, part[name], shape)

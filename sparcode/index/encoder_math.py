@@ -1,0 +1,181 @@
+"""Small float32 kernels the served encoder is made of. Weights are stored (in, out), so inner loops run over
+consecutive outputs and vectorise."""
+
+# mypy: allow-untyped-defs
+# Kernel arguments are what their docstrings say; numba reads no annotations.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+# error_model="numpy": the test for division by zero that Python asks for would keep loops scalar.
+kernel: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+"""Decorator of kernels that may reorder sums; NaN and infinity keep their meaning."""
+
+# Reordering would undo the two-step range reduction below.
+_exact: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_TWO = np.float32(2.0)
+_LOWEST = np.float32(-87.0)
+_HIGHEST = np.float32(88.0)
+_LOG2_E = np.float32(1.44269504)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_P0, _P1, _P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+_P3, _P4, _P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+_BIAS = np.int32(127)
+_OFFSET = np.float32(127.5)
+_MANTISSA = np.int32(23)
+
+
+@_exact
+def exp32(x):
+    """Return e^x in float32, x clipped to [-87, 88], relative error about 1e-7 (Cephes expf); it vectorises."""
+    x = min(max(x, _LOWEST), _HIGHEST)
+    # The offset makes the sum positive, so that truncation rounds to the nearest power of two.
+    exponent = np.int32(x * _LOG2_E + _OFFSET)
+    whole = np.float32(exponent - _BIAS)
+    x = x - whole * _LN2_HIGH
+    x = x - whole * _LN2_LOW
+    y = ((((_P0 * x + _P1) * x + _P2) * x + _P3) * x + _P4) * x + _P5
+    power = np.int32(exponent << _MANTISSA)
+    return (y * x * x + x + _ONE) * power.view(np.float32)
+
+
+@_exact
+def sigmoid_in_place(x):
+    """Replace every x by 1 / (1 + e^-x)."""
+    for i in range(x.shape[0]):
+        x[i] = _ONE / (_ONE + exp32(-x[i]))
+
+
+@_exact
+def tanh_in_place(x):
+    """Replace every x by 1 - 2 / (1 + e^2x)."""
+    for i in range(x.shape[0]):
+        x[i] = _ONE - _TWO / (_ONE + exp32(x[i] + x[i]))
+
+
+@kernel
+def softmax_in_place(x, count):
+    """Replace ``x[:count]`` by its softmax."""
+    highest = x[0]
+    for i in range(1, count):
+        highest = max(highest, x[i])
+    total = _ZERO
+    for i in range(count):
+        x[i] = exp32(x[i] - highest)
+        total += x[i]
+    for i in range(count):
+        x[i] /= total
+
+
+@kernel
+def dot(a, b):
+    """Return the inner product of two vectors."""
+    total = _ZERO
+    for i in range(a.shape[0]):
+        total += a[i] * b[i]
+    return total
+
+
+@kernel
+def add_product(x, weight, out):
+    """Add ``x @ weight`` to ``out``; ``weight`` is (len(x), len(out))."""
+    rows, columns = weight.shape
+    i = 0
+    # Four rows a pass: one load and one store of `out` serve four multiplications.
+    while i + 4 <= rows:
+        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+        for j in range(columns):
+            out[j] += a * weight[i, j] + b * weight[i + 1, j] + c * weight[i + 2, j] + d * weight[i + 3, j]
+        i += 4
+    while i < rows:
+        for j in range(columns):
+            out[j] += x[i] * weight[i, j]
+        i += 1
+
+
+@kernel
+def affine(x, weight, bias, out):
+    """Set ``out = x @ weight + bias``."""
+    for j in range(bias.shape[0]):
+        out[j] = bias[j]
+    add_product(x, weight, out)
+
+
+@kernel
+def affine_relu(x, weight, bias, out):
+    """Set ``out = max(x @ weight + bias, 0)``."""
+    affine(x, weight, bias, out)
+    for j in range(out.shape[0]):
+        out[j] = max(out[j], _ZERO)
+
+
+@kernel
+def layer_norm(x, gain, offset, epsilon, out):
+    """Set ``out = (x - mean) / sqrt(variance + epsilon) * gain + offset``; variance is the biased one."""
+    width = x.shape[0]
+    mean = _ZERO
+    for i in range(width):
+        mean += x[i]
+    mean /= np.float32(width)
+    variance = _ZERO
+    for i in range(width):
+        variance += (x[i] - mean) * (x[i] - mean)
+    scale = _ONE / np.sqrt(variance / np.float32(width) + epsilon)
+    for i in range(width):
+        out[i] = (x[i] - mean) * scale * gain[i] + offset[i]
+
+
+@kernel
+def gather(table, items, scale, out):
+    """Set ``out[t] = scale * table[items[t]]``; return the first position whose item is not in the table, or -1."""
+    n = table.shape[0]
+    for t in range(items.shape[0]):
+        if items[t] < 0 or items[t] >= n:
+            return t
+        for i in range(table.shape[1]):
+            out[t, i] = scale * table[items[t], i]
+    return -1
+
+
+@kernel
+def finish(states, lengths, features, feature_weight, head, head_bias, tokens, valid):
+    """Turn states (B, S, d) into unit tokens (B, K_u, d).
+
+    Features (B, F) are projected by (F, d) and added to every state; ``head`` (d, K_u d) maps the single state
+    to K_u tokens, or has no rows when the states are the tokens. ``valid[b]`` is False, and the tokens zero,
+    when there is neither history nor a non-zero feature.
+    """
+    batch, heads, width = tokens.shape
+    projected = np.empty(width, np.float32)
+    flat = tokens.reshape(batch, heads * width)
+    for b in range(batch):
+        known = lengths[b] > 0
+        projected[:] = _ZERO
+        for f in range(features.shape[1]):
+            known = known or features[b, f] != _ZERO
+        valid[b] = known
+        if not known:
+            flat[b, :] = _ZERO
+            continue
+        if features.shape[1] > 0:
+            add_product(features[b], feature_weight, projected)
+        if head.shape[0] > 0:
+            for i in range(width):
+                projected[i] += states[b, 0, i]
+            affine(projected, head, head_bias, flat[b])
+        else:
+            for k in range(heads):
+                for i in range(width):
+                    tokens[b, k, i] = states[b, k, i] + projected[i]
+        for k in range(heads):
+            norm = max(np.sqrt(dot(tokens[b, k], tokens[b, k])), np.float32(1e-8))
+            for i in range(width):
+                tokens[b, k, i] /= norm

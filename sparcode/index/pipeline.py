@@ -1,0 +1,352 @@
+"""The online path: history -> tokens -> codes -> posting lists -> candidates -> exact rescoring -> answers.
+
+Internal ids only. Every stage is a method of its own, so that benchmarks time what users run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparcode.errors import IndexMismatchError, QueryError
+from sparcode.index.arrays import read_arrays
+from sparcode.index.codes import CodeResolver
+from sparcode.index.encoder import Encoder
+from sparcode.index.explain import explain as explain_rows
+from sparcode.index.rescorer import Rescorer
+from sparcode.index.searcher import Searcher
+from sparcode.index.searcher import open as open_searcher
+from sparcode.run import Run
+from sparcode.types import NO_ITEM, Hits, Queries
+
+_NO_ROWS = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class QuerySettings:
+    """Weights of the code families, fitted on validation.
+
+    ``learned_weight``: weight of each learned list; ``probes``: learned lists a token; ``item_weights``: weight of
+    the list of the event of age 0, 1, ... (0 = not read); ``evidence_weight``: what the cached sum of the item
+    family (in score units) counts beside the all-to-all score when rescoring.
+    """
+
+    learned_weight: int = 1
+    probes: int = 1
+    item_weights: tuple[int, ...] = ()
+    evidence_weight: float = 0.0
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> QuerySettings:
+        """Read the fields of ``query.json``; other keys are notes."""
+        return cls(
+            int(values["learned_weight"]),
+            int(values["probes"]),
+            tuple(int(weight) for weight in values["item_weights"]),
+            float(values["evidence_weight"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {
+            "learned_weight": self.learned_weight,
+            "probes": self.probes,
+            "item_weights": list(self.item_weights),
+            "evidence_weight": self.evidence_weight,
+        }
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """Encoded queries: tokens (B, K_u, d), ``known`` (B,) (the encoder had something to read), and the posting
+    lists to read as CSR ``rows``/``weights`` by ``indptr`` (B + 1,); of query b the lists from
+    ``item_start[b]`` on are those of its own items."""
+
+    queries: Queries
+    tokens: np.ndarray
+    known: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+    indptr: np.ndarray
+    item_start: np.ndarray
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Best items of each query by cached sums: ids (B, R) int32 padded with -1, sums (B, R) uint32."""
+
+    ids: np.ndarray
+    sums: np.ndarray
+
+
+class Pipeline:
+    """A trained run ready to answer. Read-only: threads may share one."""
+
+    def __init__(
+        self, encoder: Encoder, searcher: Searcher, rescorer: Rescorer, settings: QuerySettings,
+        *, rescore: int = 100, codebooks: np.ndarray | None = None, codebook_kind: str = "product",
+    ) -> None:  # fmt: skip
+        self.encoder, self.searcher, self.rescorer = encoder, searcher, rescorer
+        self.settings, self.default_rescore = settings, rescore
+        self.item_count = searcher.item_count
+        index = searcher.index
+        learned = index.has_family("learned") and index.family("learned").rows > 0 and codebooks is not None
+        self.resolver = CodeResolver(index, codebooks, codebook_kind) if learned and codebooks is not None else None
+        self.item_first_row = index.family("item").first_row if index.has_family("item") else None
+        self._weigh(settings)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: str = "auto", settings: QuerySettings | None = None) -> Pipeline:
+        """Open the pipeline of a run; refuses an index that was built from another model."""
+        run = Run.open(folder)
+        if not (run.index_folder / "CURRENT").exists():
+            raise IndexMismatchError(f"{run.folder} has no index; build it with: sparcode build-index {run.folder}")
+        searcher = open_searcher(run.index_folder, verify=verify)
+        found = searcher.manifest.get("model_hash")
+        if found != run.model_hash:
+            raise IndexMismatchError(
+                f"{run.index_folder} was built from model {str(found)[:12]}, but the run holds model "
+                f"{run.model_hash[:12]}; build it again with: sparcode build-index {run.folder}"
+            )
+        encoder = Encoder.open(run.model_folder)
+        arrays = read_arrays(run.model_folder / "encoder.safetensors")
+        kind = (encoder.spec.get("quantizer") or {}).get("kind", "product")
+        return cls(
+            encoder, searcher, Rescorer.open(run.model_folder),
+            settings or QuerySettings.from_json(run.query_settings),
+            rescore=run.config.query.rescore, codebooks=arrays.get("codebooks"), codebook_kind=kind,
+        )  # fmt: skip
+
+    def with_settings(self, settings: QuerySettings) -> Pipeline:
+        """Return the same pipeline under other settings; nothing is opened again."""
+        other = object.__new__(Pipeline)
+        other.__dict__.update(self.__dict__)
+        other.settings = settings
+        other._weigh(settings)
+        return other
+
+    def _weigh(self, settings: QuerySettings) -> None:
+        self._item_weights = _NO_ROWS if self.item_first_row is None else np.array(settings.item_weights, np.int32)
+        self._every_age_read = bool(self._item_weights.all())
+
+    def retrieve(
+        self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False,
+        allow: np.ndarray | None = None, deny: np.ndarray | None = None,
+    ) -> Hits:  # fmt: skip
+        """Answer a batch: min(k, eligible) items each, best first, filled by popularity where lists run out.
+
+        ``rescore``: R candidates rescored exactly (at least k; 0 = cached sums only; None = the run's default).
+        ``allow``, ``deny``: (n,) bool. Raises QueryError on a bad k or unknown items.
+        """
+        depth = self._depth(k, rescore)
+        state = self.encode(queries)
+        candidates = self.search(state, max(k, depth), include_seen=include_seen, allow=allow, deny=deny)
+        hits = self.rescore(state, candidates, k) if depth else self._by_sums(candidates, k)
+        return self.fill(hits, queries, include_seen=include_seen, allow=allow, deny=deny)
+
+    def recommend_one(
+        self, history: np.ndarray, k: int, *, rescore: int | None = None, include_seen: bool = False,
+        features: np.ndarray | None = None,
+    ) -> Hits:  # fmt: skip
+        """Answer one query (history: int32 internal ids, oldest first) by the path with the least overhead."""
+        depth = self._depth(k, rescore)
+        tokens, rows, weights, first_item = self.encode_one(history, features)
+        seen = None if include_seen else history
+        ids, sums = self.searcher.search_one(rows, weights, max(k, depth), seen)
+        if depth:
+            ids, scores = self.rescore_one(tokens, rows, weights, first_item, ids)
+        else:
+            scores = sums * np.float32(self.searcher.scale)
+        hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
+        if hits.ids[0, -1] != NO_ITEM:
+            return hits
+        one = Queries(np.array([0, len(history)], np.int64), history)
+        return self.fill(hits, one, include_seen=include_seen)
+
+    def encode(self, queries: Queries) -> QueryState:
+        """Turn queries into tokens and posting lists."""
+        self._check(queries)
+        learned_rows, known, tokens = self._learned(queries)
+        item_rows, item_weights, item_indptr = _item_rows(queries, self._item_weights, self.item_first_row or 0)
+        sizes = np.where(known, learned_rows.shape[1], 0) + np.diff(item_indptr)
+        indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
+        item_start = indptr[:-1] + np.where(known, learned_rows.shape[1], 0)
+        place = np.repeat(item_start - item_indptr[:-1], np.diff(item_indptr)) + np.arange(len(item_rows))
+        rows[place], weights[place] = item_rows, item_weights
+        place = (indptr[:-1][known, None] + np.arange(learned_rows.shape[1])).ravel()
+        rows[place], weights[place] = learned_rows[known].ravel(), self.settings.learned_weight
+        return QueryState(queries, tokens, known, rows, weights, indptr, item_start)
+
+    def encode_one(
+        self, history: np.ndarray, features: np.ndarray | None = None
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, int]:
+        """Return tokens (K_u, d) or None, rows, weights, and the place of the first item list, of one query."""
+        recent = history[-len(self._item_weights) :][::-1] if len(self._item_weights) else _NO_ROWS
+        item_rows = recent + np.int32(self.item_first_row or 0)
+        item_weights = self._item_weights[: len(recent)]
+        if not self._every_age_read:
+            item_rows, item_weights = item_rows[item_weights > 0], item_weights[item_weights > 0]
+        if not len(history) and not (features is not None and self.encoder.feature_width and np.any(features)):
+            return None, _NO_ROWS, _NO_ROWS, 0
+        tokens = self.encoder.encode_one(history, features)
+        if self.resolver is None or not self.settings.learned_weight:
+            return tokens, item_rows, item_weights, 0
+        codes = self.encoder.codes(tokens[None], self.settings.probes)[0]
+        learned = self.resolver.rows(codes).ravel()
+        rows = np.concatenate((learned, item_rows))
+        weights = np.concatenate((np.full(len(learned), self.settings.learned_weight, np.int32), item_weights))
+        return tokens, rows, weights, len(learned)
+
+    def search(
+        self, state: QueryState, k: int, *, include_seen: bool = False, allow: np.ndarray | None = None,
+        deny: np.ndarray | None = None, threads: int = 1,
+    ) -> Candidates:  # fmt: skip
+        """Add the cached scores of the lists and keep the best k items of each query."""
+        queries = state.queries
+        result = self.searcher.search(
+            state.rows, state.weights, state.indptr, min(k, self.item_count),
+            seen_indptr=None if include_seen else queries.indptr, seen_items=None if include_seen else queries.items,
+            allow=allow, deny=deny, threads=threads,
+        )  # fmt: skip
+        return Candidates(result.ids, result.sums)
+
+    def rescore(self, state: QueryState, candidates: Candidates, k: int) -> Hits:
+        """Score the candidates exactly and keep the best k of each query."""
+        count = len(candidates.ids)
+        ids = np.full((count, k), NO_ITEM, np.int32)
+        scores = np.full((count, k), -np.inf, np.float32)
+        for row in range(count):
+            found = candidates.ids[row]
+            found = found[found != NO_ITEM]
+            low, high, first = state.indptr[row], state.indptr[row + 1], state.item_start[row]
+            tokens = state.tokens[row] if state.known[row] else None
+            best, values = self.rescore_one(
+                tokens, state.rows[low:high], state.weights[low:high], int(first - low), found
+            )
+            size = min(k, len(best))
+            ids[row, :size], scores[row, :size] = best[:size], values[:size]
+        return Hits(ids, scores)
+
+    def rescore_one(
+        self, tokens: np.ndarray | None, rows: np.ndarray, weights: np.ndarray, first_item: int, ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return candidates ``ids`` of one query ordered by exact score, and the scores (float32)."""
+        scores = self._exact(tokens, rows[first_item:], weights[first_item:], ids)
+        order = np.lexsort((ids, -scores))
+        return ids[order], scores[order]
+
+    def retrieve_exhaustive(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
+        """Rank all n items by the exact score: ``retrieve`` with R = n, were every item in some list. Slow."""
+        state = self.encode(queries)
+        everything = np.arange(self.item_count, dtype=np.int32)
+        ids = np.full((len(queries), k), NO_ITEM, np.int32)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        for row in range(len(queries)):
+            first, high = state.item_start[row], state.indptr[row + 1]
+            tokens = state.tokens[row] if state.known[row] else None
+            if tokens is None and first == high:
+                continue
+            values = self._exact(tokens, state.rows[first:high], state.weights[first:high], everything)
+            if not include_seen:
+                values[queries.history(row)] = -np.inf
+            order = np.lexsort((everything, -values))[:k]
+            order = order[np.isfinite(values[order])]
+            ids[row, : len(order)], scores[row, : len(order)] = order, values[order]
+        return self.fill(Hits(ids, scores), queries, include_seen=include_seen)
+
+    def fill(
+        self, hits: Hits, queries: Queries, *, include_seen: bool = False, allow: np.ndarray | None = None,
+        deny: np.ndarray | None = None,
+    ) -> Hits:  # fmt: skip
+        """Put popular items (score nan) where the lists held fewer than k eligible ones."""
+        for row in np.flatnonzero((hits.ids == NO_ITEM).any(axis=1)):
+            eligible = np.ones(self.item_count, bool) if allow is None else allow.copy()
+            if deny is not None:
+                eligible &= ~deny
+            if not include_seen:
+                eligible[queries.history(int(row))] = False
+            used = hits.ids[row] != NO_ITEM
+            eligible[hits.ids[row][used]] = False
+            start = int(used.sum())
+            # Ids ascend by falling popularity, so the first eligible ids are the most popular ones.
+            popular = np.flatnonzero(eligible)[: hits.ids.shape[1] - start]
+            hits.ids[row, start : start + len(popular)] = popular
+            hits.scores[row, start : start + len(popular)] = np.nan
+        return hits
+
+    def explain(self, queries: Queries, item: int) -> dict[str, Any]:
+        """Tell which lists gave item how much to the first query, and what rescoring made of it."""
+        state = self.encode(queries)
+        low, high, first = int(state.indptr[0]), int(state.indptr[1]), int(state.item_start[0])
+        parts = explain_rows(self.searcher.index, state.rows[low:high], state.weights[low:high], item)
+        tokens = state.tokens[0] if state.known[0] else None
+        ids = np.array([item], np.int32)
+        exact = float(self._exact(tokens, state.rows[first:high], state.weights[first:high], ids)[0])
+        interaction = 0.0 if tokens is None else float(self.rescorer.score(tokens, ids)[0])
+        cached = int(self.searcher.sums_of(state.rows[low:high], state.weights[low:high], ids)[0])
+        return {
+            "lists": parts,
+            "cached_score": cached * self.searcher.scale,
+            "exact_score": exact,
+            "interaction_score": interaction,
+            "evidence_score": exact - interaction,
+        }
+
+    def _exact(
+        self, tokens: np.ndarray | None, item_rows: np.ndarray, item_weights: np.ndarray, ids: np.ndarray
+    ) -> np.ndarray:
+        scores = np.zeros(len(ids), np.float32) if tokens is None else self.rescorer.score(tokens, ids)
+        weight = self.settings.evidence_weight if tokens is not None else 1.0
+        if weight and len(item_rows):
+            sums = self.searcher.sums_of(item_rows, item_weights, ids)
+            scores = scores + sums.astype(np.float32) * np.float32(weight * self.searcher.scale)
+        return scores
+
+    def _learned(self, queries: Queries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        tokens, known = self.encoder.tokens(queries), self.encoder.has_tokens(queries)
+        if self.resolver is None or not self.settings.learned_weight:
+            return np.empty((len(queries), 0), np.int32), known, tokens
+        codes = self.encoder.codes(tokens, self.settings.probes)[0]
+        return self.resolver.rows(codes).reshape(len(queries), -1), known, tokens
+
+    def _by_sums(self, candidates: Candidates, k: int) -> Hits:
+        ids = candidates.ids[:, :k]
+        scores = candidates.sums[:, :k] * np.float32(self.searcher.scale)
+        scores = np.where(ids == NO_ITEM, np.float32(-np.inf), scores).astype(np.float32)
+        return Hits(_padded(ids, k, NO_ITEM), _padded(scores, k, -np.inf))
+
+    def _depth(self, k: int, rescore: int | None) -> int:
+        if k < 1:
+            raise QueryError(f"k is {k}; expected at least 1")
+        depth = self.default_rescore if rescore is None else rescore
+        if depth < 0:
+            raise QueryError(f"rescore is {depth}; expected 0 (cache only) or the number of candidates")
+        return max(depth, k) if depth else 0
+
+    def _check(self, queries: Queries) -> None:
+        items = queries.items
+        if len(items) and (items.min() < 0 or items.max() >= self.item_count):
+            raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
+
+
+def _padded(values: np.ndarray, width: int, value: float) -> np.ndarray:
+    if values.shape[1] == width:
+        return np.ascontiguousarray(values)
+    wide = np.full((len(values), width), value, values.dtype)
+    wide[:, : values.shape[1]] = values
+    return wide
+
+
+def _item_rows(queries: Queries, weights: np.ndarray, first_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, weights, pointers of the lists of each query's last events, latest first, weight 0 left out."""
+    sizes = np.minimum(np.diff(queries.indptr), len(weights))
+    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    age = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes)
+    place = np.repeat(queries.indptr[1:], sizes) - 1 - age
+    read = weights[age] > 0
+    indptr = np.concatenate([[0], np.cumsum(read)]).astype(np.int64)[indptr]
+    return queries.items[place[read]].astype(np.int32) + np.int32(first_row), weights[age[read]], indptr

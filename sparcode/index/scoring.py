@@ -1,0 +1,293 @@
+"""Scores of (stored code, item) pairs, factorised over sub-books and fused, without ever forming N^M x n inputs.
+
+The first layer of the Hadamard MLP is linear in the query token, and a decoded code is built from one codeword per
+book (concatenated: product, summed: residual), so the hidden units of a pair are a sum of M partials:
+
+    hidden(code, item) = bias + sum_m partial_m[codeword_m]        partial_m[word] = sqrt(d) sum_j W_j (word * c_j)
+
+Partials of one item are computed once per codeword and reused by all codes that share the codeword. With one
+hidden layer the rest is one pass over the hidden units: w relu(a + b) = w max(b, -a) + w a, where a belongs to all
+books but the last and its second term is summed once per prefix. Concatenation: a is the item side and b the
+query side of the code. The cosine term splits over books in the same way.
+
+Every pair runs through the same instructions, so its score does not
+depend on which other codes or items were scored with it: blocks and workers cannot change a byte.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from sparcode.index.codes import decode
+from sparcode.index.rescorer import Rescorer, dense
+
+_FAST = {"contract", "reassoc", "nsz", "nnan"}
+_DOT, _HADAMARD, _CONCATENATION = 0, 1, 2
+
+
+class CodeScorer:
+    """Scores codes of given codebooks against the items of a rescorer's model, before any bias or ReLU."""
+
+    def __init__(self, rescorer: Rescorer, codebooks: np.ndarray, kind: str) -> None:
+        """``codebooks``: (M, N, d/M) for kind "product", (M, N, d) for "residual"."""
+        self.rescorer, self.kind = rescorer, kind
+        self.codebooks = np.ascontiguousarray(codebooks, np.float32)
+        self.item_count = rescorer.item_count
+        self.form = {"hadamard": _HADAMARD, "concatenation": _CONCATENATION}.get(rescorer.kind, _DOT)
+
+    def plan(self, codes: np.ndarray) -> CodePlan:
+        """Prepare a block of codes (C, M) for ``scores``; fastest when the codes are in ascending order."""
+        return CodePlan(self, np.asarray(codes))
+
+    def scores(self, plan: CodePlan, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return S (stop - start, C) float32 of items ``start:stop`` and the codes of ``plan``.
+
+        A trained-in bias is not added and no ReLU is applied.
+        """
+        stop = self.item_count if stop is None else min(stop, self.item_count)
+        out = np.empty((max(stop - start, 0), len(plan.slots)), np.float32)
+        model = self.rescorer
+        cosine = 1.0 / (model.temperature * model.item_tokens_per_item) if model.skip else 0.0
+        score_items(
+            start, model.flat, model.item_bias, model.item_weight, model.first_bias, model.middle, model.middle_bias,
+            model.out_weight, np.float32(model.out_bias), np.float32(cosine), plan.words, plan.ranges, plan.depths,
+            plan.slots, plan.runs, plan.query_side, model.width, self.form, out,
+        )  # fmt: skip
+        return out
+
+
+class CodePlan:
+    """The distinct codewords of a block of codes and for every code where its M codewords stand.
+
+    ``words`` (K, D) with D padded by zeros, ``ranges`` (M + 1,) the words of each book, ``depths`` (M,) the first item
+    dimension each book multiplies, ``slots`` (C, M) int32, ``runs`` (R + 1,) bounds of runs of codes that differ only
+    in the last book, ``query_side`` (C, H) for concatenation.
+    """
+
+    def __init__(self, scorer: CodeScorer, codes: np.ndarray) -> None:
+        books = scorer.codebooks
+        depth = books.shape[2]
+        self.slots = np.zeros(codes.shape, np.int32)
+        self.ranges = np.zeros(len(books) + 1, np.int64)
+        self.depths = np.arange(len(books), dtype=np.int64) * (depth if scorer.kind == "product" else 0)
+        parts = []
+        for m in range(len(books)):
+            used, inverse = np.unique(codes[:, m], return_inverse=True)
+            words = np.zeros((len(used), _up(depth, 4)), np.float32)
+            words[:, :depth] = books[m][used]
+            self.slots[:, m] = inverse.reshape(-1) + self.ranges[m]
+            self.ranges[m + 1] = self.ranges[m] + len(words)
+            parts.append(words)
+        self.words = np.concatenate(parts)
+        changed = (self.slots[1:, :-1] != self.slots[:-1, :-1]).any(axis=1)
+        inner = np.flatnonzero(changed) + 1
+        self.runs = np.array([0, *inner, len(codes)] if len(codes) else [0], np.int64)
+        side = scorer.form == _CONCATENATION
+        self.query_side = np.zeros((len(codes) if side else 0, scorer.rescorer.first_bias.shape[0]), np.float32)
+        if side:
+            weight = np.ascontiguousarray(scorer.rescorer.query_weight.T)
+            project(decode(codes, books, scorer.kind), weight, self.query_side)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def score_items(  # type: ignore[no-untyped-def]
+    start, flat, item_bias, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine,
+    words, ranges, depths, slots, runs, query_side, width, form, out,
+):  # fmt: skip
+    """Fill ``out`` (I, C) with the scores of items ``start ..`` one item at a time; arrays as in Rescorer, CodePlan."""
+    units = first_bias.shape[0]
+    folded = np.zeros((width + words.shape[1], units), np.float32)  # rows behind d stay 0: padding of the last book
+    partials = np.empty((words.shape[0], units if form == _HADAMARD else 0), np.float32)
+    mean = np.zeros(width + words.shape[1], np.float32)
+    angles = np.empty(words.shape[0], np.float32)
+    side = np.empty(units, np.float32)
+    for row in range(out.shape[0]):
+        item = start + row
+        item_mean(flat[item], cosine, width, mean)
+        for m in range(depths.shape[0]):
+            for k in range(ranges[m], ranges[m + 1]):
+                total = np.float32(0.0)
+                for e in range(words.shape[1]):
+                    total += words[k, e] * mean[depths[m] + e]
+                angles[k] = total
+        base = item_bias[item] + out_bias
+        if form == _HADAMARD:
+            fold_item(flat[item], item_weight, width, folded)
+            for m in range(depths.shape[0]):
+                low, high, depth = ranges[m], ranges[m + 1], depths[m]
+                multiply(words[low:high], folded[depth : depth + words.shape[1]], partials[low:high])
+            if middle.shape[0]:
+                deep_hadamard(slots, partials, angles, base, first_bias, middle, middle_bias, out_weight, out[row])
+            else:
+                fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, out[row])
+        elif form == _CONCATENATION:
+            dense(flat[item], item_weight, first_bias, side)
+            fused_concatenation(slots, query_side, angles, base, side, middle, middle_bias, out_weight, out[row])
+        else:
+            for c in range(slots.shape[0]):
+                out[row, c] = base + angle_of(slots[c], angles)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def item_mean(item: np.ndarray, cosine: float, width: int, mean: np.ndarray) -> None:
+    """mean (d + padding,) = cosine * sum of the K_c tokens in ``item`` (K_c d,)."""
+    for e in range(width):
+        mean[e] = 0.0
+    for block in range(0, item.shape[0], width):
+        for e in range(width):
+            mean[e] += item[block + e]
+    for e in range(width):
+        mean[e] *= cosine
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def fold_item(item: np.ndarray, weight: np.ndarray, width: int, folded: np.ndarray) -> None:
+    """folded (d, H) = sum_j weight[j d + e, h] * item[j d + e]: the first layer, ready to be multiplied by words."""
+    units = weight.shape[1]
+    for e in range(width):
+        for h in range(units):
+            folded[e, h] = weight[e, h] * item[e]
+        for row in range(e + width, item.shape[0], width):
+            for h in range(units):
+                folded[e, h] += weight[row, h] * item[row]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def multiply(words: np.ndarray, folded: np.ndarray, out: np.ndarray) -> None:
+    """out (K, H) = words (K, D) @ folded (D, H); D a multiple of 4."""
+    for k in range(words.shape[0]):
+        row = out[k]
+        for h in range(folded.shape[1]):
+            row[h] = 0.0
+        for e in range(0, words.shape[1], 4):
+            f0, f1, f2, f3 = folded[e], folded[e + 1], folded[e + 2], folded[e + 3]
+            w0, w1, w2, w3 = words[k, e], words[k, e + 1], words[k, e + 2], words[k, e + 3]
+            for h in range(folded.shape[1]):
+                row[h] += w0 * f0[h] + w1 * f1[h] + w2 * f2[h] + w3 * f3[h]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def project(vectors: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """out (C, H) += vectors (C, d) @ weight (d, H), in one order per entry."""
+    for c in range(vectors.shape[0]):
+        for e in range(vectors.shape[1]):
+            for h in range(weight.shape[1]):
+                out[c, h] += vectors[c, e] * weight[e, h]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def angle_of(slots: np.ndarray, angles: np.ndarray) -> float:
+    """Return the cosine term of one code: the sum over its codewords."""
+    total = np.float32(0.0)
+    for m in range(slots.shape[0]):
+        total += angles[slots[m]]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, out):  # type: ignore[no-untyped-def]
+    """One hidden layer: out (C,) from partials (K, H); see the module's formula. ``runs``: codes of equal prefix."""
+    negative = np.empty(first_bias.shape[0], np.float32)
+    last = slots[:, slots.shape[1] - 1]
+    for run in range(runs.shape[0] - 1):
+        first, end = runs[run], runs[run + 1] - 1
+        known = base + start_prefix(slots[first], partials, angles, first_bias, out_weight, negative)
+        # Four codes share each load of weights and prefix. A short group repeats its last code rather than take
+        # another path, so that the value of a pair does not depend on its neighbours.
+        for c in range(first, end + 1, 4):
+            c1, c2, c3 = min(c + 1, end), min(c + 2, end), min(c + 3, end)
+            k0, k1, k2, k3 = last[c], last[c1], last[c2], last[c3]
+            s0, s1, s2, s3 = four_sums(partials[k0], partials[k1], partials[k2], partials[k3], negative, out_weight)
+            out[c3] = known + s3 + angles[k3]
+            out[c2] = known + s2 + angles[k2]
+            out[c1] = known + s1 + angles[k1]
+            out[c] = known + s0 + angles[k0]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def four_sums(p0, p1, p2, p3, negative, weight):  # type: ignore[no-untyped-def]
+    """Return sum_h weight_h max(negative_h, p_h) for four rows p (H,)."""
+    s0 = s1 = s2 = s3 = np.float32(0.0)
+    for h in range(weight.shape[0]):
+        w, n = weight[h], negative[h]
+        s0 += w * max(n, p0[h])
+        s1 += w * max(n, p1[h])
+        s2 += w * max(n, p2[h])
+        s3 += w * max(n, p3[h])
+    return s0, s1, s2, s3
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def start_prefix(slots, partials, angles, first_bias, out_weight, negative):  # type: ignore[no-untyped-def]
+    """Fill ``negative`` (H,) with -a, a = hidden units of all books but the last; return their part of the score."""
+    for h in range(negative.shape[0]):
+        negative[h] = -first_bias[h]
+    total = np.float32(0.0)
+    for m in range(slots.shape[0] - 1):
+        part = partials[slots[m]]
+        total += angles[slots[m]]
+        for h in range(negative.shape[0]):
+            negative[h] -= part[h]
+    for h in range(negative.shape[0]):
+        total -= out_weight[h] * negative[h]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def fused_concatenation(  # type: ignore[no-untyped-def]
+    slots, query_side, angles, base, side, middle, middle_bias, out_weight, out
+):
+    """Concatenation: query_side (C, H) meets the item's side (H,); further layers one pair at a time."""
+    hidden = np.empty(side.shape[0], np.float32)
+    linear = np.float32(0.0)
+    for h in range(side.shape[0]):
+        linear += out_weight[h] * side[h]
+        hidden[h] = -side[h]
+    for c in range(slots.shape[0]):
+        part = query_side[c]
+        total = np.float32(0.0)
+        if middle.shape[0] == 0:
+            for h in range(side.shape[0]):
+                total += out_weight[h] * max(hidden[h], part[h])
+            total += linear
+        else:
+            for h in range(side.shape[0]):
+                hidden[h] = part[h] + side[h]
+            total = deep_layers(hidden, middle, middle_bias, out_weight)
+        out[c] = base + total + angle_of(slots[c], angles)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def deep_hadamard(  # type: ignore[no-untyped-def]
+    slots, partials, angles, base, first_bias, middle, middle_bias, out_weight, out
+):
+    """Two or more hidden layers: the first from partials, the others one pair at a time."""
+    hidden = np.empty(first_bias.shape[0], np.float32)
+    for c in range(slots.shape[0]):
+        for h in range(hidden.shape[0]):
+            hidden[h] = first_bias[h]
+        for m in range(slots.shape[1]):
+            part = partials[slots[c, m]]
+            for h in range(hidden.shape[0]):
+                hidden[h] += part[h]
+        out[c] = base + deep_layers(hidden, middle, middle_bias, out_weight) + angle_of(slots[c], angles)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def deep_layers(hidden, middle, middle_bias, out_weight):  # type: ignore[no-untyped-def]
+    """Run hidden units (H,) before their ReLU through the remaining layers; changes ``hidden``."""
+    after = np.empty(hidden.shape[0], np.float32)
+    for layer in range(middle.shape[0]):
+        for h in range(hidden.shape[0]):
+            hidden[h] = max(hidden[h], np.float32(0.0))
+        dense(hidden, middle[layer], middle_bias[layer], after)
+        hidden[:] = after
+    total = np.float32(0.0)
+    for h in range(hidden.shape[0]):
+        total += out_weight[h] * max(hidden[h], np.float32(0.0))
+    return total

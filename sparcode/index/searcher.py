@@ -1,0 +1,243 @@
+"""A read-only snapshot of an index that answers weighted sparse queries.
+
+Internal ids only; rows are posting lists (see ``layout``), weights positive integers. A Searcher may be used
+from several threads at once: each has its own scratch, and the kernels release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparcode.errors import QueryError
+from sparcode.index import kernels
+from sparcode.index.layout import Index
+from sparcode.types import NO_ITEM
+
+MAX_WEIGHT = 65535
+"""Largest weight a row of a query may have."""
+
+_NO_IDS = np.zeros(0, np.int32)
+_NO_MASK = np.zeros(0, np.bool_)
+
+
+class SearchResult(NamedTuple):
+    """Best items of B queries, ordered by (sum descending, id ascending).
+
+    ``ids``: (B, k) int32, NO_ITEM past a query's count. ``sums``: (B, k) uint32, 0 there. ``counts``: (B,) int32.
+    A query finds fewer than k items when its lists hold fewer eligible ones; filling is the caller's.
+    """
+
+    ids: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+
+
+class Scratch:
+    """Buffers of one thread: 6 n bytes of accumulators and 16 (n + longest list) of work, used as touched."""
+
+    def __init__(self, index: Index) -> None:
+        longest = min(int(index.lengths().max(initial=0)), index.item_count)
+        self.narrow = np.zeros(index.item_count + 1, np.uint16)
+        self.wide = np.zeros(index.item_count + 1, np.uint32)
+        self.work = np.empty(kernels.BUCKETS + 2 * (index.item_count + longest), np.uint64)
+        self.work[: kernels.BUCKETS] = 0
+
+
+class Searcher:
+    """Searches one index. ``index``: the arrays, ``manifest``: what the store says of them (empty in memory)."""
+
+    def __init__(self, index: Index, manifest: dict[str, Any] | None = None) -> None:
+        self.index = index
+        self.manifest = manifest or {}
+        self.item_count = index.item_count
+        self.scale = index.scale
+        # Read-only like the mapped arrays of a store, so that one compiled version serves both.
+        self._indptr = _read_only(index.indptr)
+        self._postings = _read_only(index.postings)
+        self._local = threading.local()
+
+    def search(
+        self,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        indptr: np.ndarray,
+        k: int,
+        *,
+        seen_indptr: np.ndarray | None = None,
+        seen_items: np.ndarray | None = None,
+        allow: np.ndarray | None = None,
+        deny: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> SearchResult:
+        """Return the best k items of each of B queries; query b reads ``rows[indptr[b]:indptr[b + 1]]``.
+
+        ``rows``, ``weights``: flat int32, weights 1..65535 (a row given twice counts twice). ``indptr``: (B + 1,)
+        int64. ``seen_items``: flat int32 ids to leave out, delimited by ``seen_indptr`` (B + 1,) int64.
+        ``allow``, ``deny``: (n,) bool for all queries. Any k >= 1. Raises QueryError on rows, weights or
+        shapes out of range. The answer does not depend on ``threads``.
+        """
+        rows, weights, indptr = _int32(rows), _checked_weights(weights), _int64(indptr)
+        seen, seen_indptr = _seen(seen_items, seen_indptr, len(indptr) - 1)
+        _check_pointer(indptr, min(len(rows), len(weights)), "indptr")
+        _check_pointer(seen_indptr, len(seen), "seen_indptr")
+        masks = self._mask(allow, "allow"), self._mask(deny, "deny")
+        result = _empty_result(len(indptr) - 1, self._checked_k(k))
+
+        def answer(low: int, high: int) -> int:
+            scratch = self._scratch()
+            return kernels.search_batch(
+                self._indptr, self._postings, rows, weights, indptr[low : high + 1],
+                scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
+                *(part[low:high] for part in result),
+            )  # fmt: skip
+
+        _raise_if_bad(_in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
+        return result
+
+    def search_one(
+        self,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        k: int,
+        seen: np.ndarray | None = None,
+        allow: np.ndarray | None = None,
+        deny: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids int32, sums uint32) of one query, at most k of each; the path with the least overhead.
+
+        ``rows``, ``weights``, ``seen``: one-dimensional contiguous int32 arrays, weights 1..65535.
+        ``allow``, ``deny``: (n,) bool. Raises QueryError when a row or weight is out of range.
+        """
+        if len(rows) != len(weights):
+            raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
+        try:
+            scratch = self._local.scratch
+        except AttributeError:
+            scratch = self._scratch()
+        width = min(k, self.item_count) if k > 0 else self._checked_k(k)
+        ids = np.empty(width, np.int32)
+        sums = np.empty(width, np.uint32)
+        only = _NO_MASK if allow is None else self._mask(allow, "allow")
+        never = _NO_MASK if deny is None else self._mask(deny, "deny")
+        hidden = _NO_IDS if seen is None else seen
+        found = kernels.search_query(
+            self._indptr, self._postings, rows, weights, scratch.narrow, scratch.work, hidden, only, never, ids, sums
+        )
+        if found == kernels.TOO_WIDE:
+            found = kernels.search_query(
+                self._indptr, self._postings, rows, weights, scratch.wide, scratch.work, hidden, only, never, ids, sums
+            )
+        if found == width:
+            return ids, sums
+        _raise_if_bad(found, self.index.row_count)
+        return ids[:found], sums[:found]
+
+    def sums_of(self, rows: np.ndarray, weights: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Return (R,) uint32: the exact weighted sum of each candidate (int32 ids) over the given rows.
+
+        An id that no list holds, or that is outside the index, gets 0. Raises QueryError as ``search_one``.
+        """
+        if len(rows) != len(weights):
+            raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
+        scratch = self._scratch()
+        sums = np.empty(len(candidates), np.uint32)
+        for accumulator in (scratch.narrow, scratch.wide):
+            status = kernels.sum_candidates(self._indptr, self._postings, rows, weights, accumulator, candidates, sums)
+            if status != kernels.TOO_WIDE:
+                break
+        _raise_if_bad(status, self.index.row_count)
+        return sums
+
+    def _scratch(self) -> Scratch:
+        """Return this thread's buffers, made at its first query."""
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch(self.index)
+        return self._local.scratch
+
+    def _mask(self, mask: np.ndarray | None, name: str) -> np.ndarray:
+        if mask is None:
+            return _NO_MASK
+        if mask.dtype != np.bool_ or mask.shape != (self.item_count,):
+            raise QueryError(f"{name}: got {mask.dtype} of shape {mask.shape}, expected bool ({self.item_count},)")
+        return np.ascontiguousarray(mask)
+
+    def _checked_k(self, k: int) -> int:
+        if k < 1:
+            raise QueryError(f"k is {k}, expected at least 1")
+        return k
+
+
+def open(path: Path | str, *, verify: str = "auto") -> Searcher:
+    """Open the index folder ``path`` (RUN/index) as a read-only snapshot.
+
+    ``verify``: ``auto`` (digests and postings, unless these files were verified before), ``full`` or ``none``
+    (manifest, sizes and offsets only). Raises CorruptIndexError with the remedy.
+    """
+    from sparcode.index.store import open_index
+
+    return Searcher(*open_index(Path(path), verify=verify))
+
+
+def _in_parts(answer: Any, count: int, threads: int) -> int:
+    """Run ``answer(low, high)`` over 0..count in one part a thread; returns the first bad status or 0."""
+    threads = max(1, min(threads, count))
+    if threads == 1:
+        return answer(0, count)
+    edges = [count * part // threads for part in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        return min(pool.map(answer, edges[:-1], edges[1:]))
+
+
+def _empty_result(queries: int, k: int) -> SearchResult:
+    ids = np.full((queries, k), NO_ITEM, np.int32)
+    return SearchResult(ids, np.zeros((queries, k), np.uint32), np.zeros(queries, np.int32))
+
+
+def _raise_if_bad(status: int, row_count: int) -> None:
+    if status >= 0:
+        return
+    if status == kernels.BAD_ROW:
+        raise QueryError(f"a query names a row outside the index; rows are 0..{row_count - 1}")
+    if status == kernels.BAD_WEIGHT:
+        raise QueryError(f"a query weight is outside 1..{MAX_WEIGHT}")
+    raise QueryError(f"the weights of a query add up to more than {kernels.WIDE_LIMIT // 255}; use smaller weights")
+
+
+def _checked_weights(weights: np.ndarray) -> np.ndarray:
+    weights = np.asarray(weights)
+    if weights.size and (weights.min() < 1 or weights.max() > MAX_WEIGHT):
+        raise QueryError(f"query weights {weights.min()}..{weights.max()} found, expected 1..{MAX_WEIGHT}")
+    return _int32(weights)
+
+
+def _check_pointer(indptr: np.ndarray, length: int, name: str) -> None:
+    sound = len(indptr) > 0 and indptr[0] >= 0 and indptr[-1] <= length and (np.diff(indptr) >= 0).all()
+    if not sound:
+        raise QueryError(f"{name} must rise within 0..{length}, the length of what it points into")
+
+
+def _seen(items: np.ndarray | None, indptr: np.ndarray | None, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    if items is None or indptr is None:
+        return _NO_IDS, np.zeros(queries + 1, np.int64)
+    if len(indptr) != queries + 1:
+        raise QueryError(f"seen_indptr has {len(indptr)} entries, expected {queries + 1}")
+    return _int32(items), _int64(indptr)
+
+
+def _int32(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.int32)
+
+
+def _int64(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,108 @@
+"""Counted item -> next-item transitions: the posting lists of the ``item`` code family.
+
+count(i -> j) sums 1/distance over the pairs of one sequence at most ``window`` events apart with i before j, plus
+``reverse`` times the same for j before i; it is divided by popularity(i)^source_power * popularity(j)^target_power.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sparcode.config import ItemFamilyConfig
+from sparcode.types import Sequences
+
+
+class Transitions(NamedTuple):
+    """CSR of item lists: ``indptr`` (n + 1,) int64, ``items`` int32 ascending in each row, ``values`` float32 > 0."""
+
+    indptr: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+    def row(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items that follow ``item`` and their values."""
+        part = slice(self.indptr[item], self.indptr[item + 1])
+        return self.items[part], self.values[part]
+
+
+def count_transitions(train: Sequences, item_count: int, config: ItemFamilyConfig | None = None) -> Transitions:
+    """Count transitions in ``train`` and keep the ``config.length`` best of every item, ties by smaller id.
+
+    A pair of equal items counts nothing. Popularity is the number of training events of an item. ``config`` gives
+    window, reverse, source_power, target_power and length; absent: the defaults.
+    """
+    config = config or ItemFamilyConfig()
+    popularity = np.bincount(train.items, minlength=item_count).astype(np.int64)
+    present = np.maximum(popularity, 1).astype(np.float64)
+    events = np.ascontiguousarray(train.items, np.int32)
+    positions = np.argsort(events, kind="stable").astype(np.int64)
+    rows = np.repeat(np.arange(len(train), dtype=np.int64), np.diff(train.indptr))
+    starts = np.concatenate([[0], np.cumsum(popularity)]).astype(np.int64)
+    items, values, counts = best_transitions(
+        np.array(train.indptr, np.int64), events.copy(), rows, positions, starts,
+        present**-config.source_power, present**-config.target_power, config.window, config.reverse, config.length,
+    )  # fmt: skip
+    kept = np.arange(config.length)[None, :] < counts[:, None]
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Transitions(indptr, items[kept], values[kept])
+
+
+@njit(cache=True, nogil=True)
+def best_transitions(  # type: ignore[no-untyped-def]
+    indptr, items, rows, positions, starts, source_factor, target_factor, window, reverse, length
+):
+    """Count one source item at a time into a dense accumulator, then keep its best targets.
+
+    ``positions``: event numbers sorted by item, item i has ``positions[starts[i]:starts[i + 1]]``; ``rows`` (events,)
+    is the sequence of each event. Returns ids (n, length) ascending, values (n, length) float32 and counts (n,).
+    """
+    item_count = starts.shape[0] - 1
+    out_items = np.zeros((item_count, length), np.int32)
+    out_values = np.zeros((item_count, length), np.float32)
+    counts = np.zeros(item_count, np.int64)
+    sums = np.zeros(item_count)
+    touched = np.empty(item_count, np.int32)
+    best_ids = np.empty(length + 1, np.int32)
+    best_values = np.empty(length + 1, np.float32)
+    for source in range(item_count):
+        found = 0
+        for place in range(starts[source], starts[source + 1]):
+            event = positions[place]
+            low = max(indptr[rows[event]], event - window)
+            high = min(indptr[rows[event] + 1], event + window + 1)
+            for other in range(low, high):
+                target = items[other]
+                if target == source:
+                    continue
+                weight = 1.0 / (other - event) if other > event else reverse / (event - other)
+                if weight == 0.0:
+                    continue
+                if sums[target] == 0.0:
+                    touched[found] = target
+                    found += 1
+                sums[target] += weight
+        kept = 0
+        for place in range(found):
+            target = touched[place]
+            value = np.float32(sums[target] * source_factor[source] * target_factor[target])
+            sums[target] = 0.0
+            spot = kept
+            while spot > 0 and (
+                best_values[spot - 1] < value or (best_values[spot - 1] == value and best_ids[spot - 1] > target)
+            ):
+                best_values[spot] = best_values[spot - 1]
+                best_ids[spot] = best_ids[spot - 1]
+                spot -= 1
+            if spot < length:
+                best_values[spot] = value
+                best_ids[spot] = target
+                kept = min(kept + 1, length)
+        order = np.argsort(best_ids[:kept])
+        for place in range(kept):
+            out_items[source, place] = best_ids[order[place]]
+            out_values[source, place] = best_values[order[place]]
+        counts[source] = kept
+    return out_items, out_values, counts

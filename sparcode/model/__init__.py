@@ -1,0 +1,1 @@
+"""Torch modules: query tokenizers, item tokens, quantizers, scorers, losses."""

@@ -1,0 +1,1 @@
+"""Everything that answers queries, behind one protocol."""

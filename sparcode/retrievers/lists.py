@@ -1,0 +1,102 @@
+"""Item -> item lists added up over a history: the common part of item-kNN and counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from sparcode.retrievers.ranking import check_request, empty_hits, fill, select
+from sparcode.types import Hits, Queries
+
+
+class ItemLists:
+    """Scores an item by the sum of ``decay^age * value(history item -> item)`` over the last events.
+
+    ``indptr`` (n + 1,) int64, ``items`` int32, ``values`` float32: one list an item, values above 0. ``decay``
+    in (0, 1], age 0 = the last event. ``history``: events read, 0 = all. ``distinct``: an item that occurs
+    more than once in the history counts once (its last occurrence). Sums are float64 in a fixed order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        indptr: np.ndarray,
+        items: np.ndarray,
+        values: np.ndarray,
+        *,
+        decay: float = 1.0,
+        history: int = 0,
+        distinct: bool = False,
+    ) -> None:
+        self.name = name
+        # Copies: mapped arrays are read-only, which would compile the kernel a second time.
+        self._lists = (np.array(indptr, np.int64), np.array(items, np.int32), np.array(values, np.float32))
+        self._settings = (float(decay), int(history), bool(distinct))
+
+    def retrieve(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
+        """Return (B, k) hits; items that no list reaches are filled in by popularity."""
+        check_request(queries, k, len(self._lists[0]) - 1)
+        ids, scores = empty_hits(len(queries), k)
+        rows = (queries.indptr, queries.items, not include_seen)
+        _search(*self._lists, *self._settings, *rows, ids, scores)
+        return Hits(ids, scores)
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(
+    list_indptr: np.ndarray,
+    list_items: np.ndarray,
+    list_values: np.ndarray,
+    decay: float,
+    depth: int,
+    distinct: bool,
+    history: np.ndarray,
+    used: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    weight = 1.0
+    for age in range(min(depth, len(history))):
+        item = history[len(history) - 1 - age]
+        if not (distinct and used[item]):
+            for place in range(list_indptr[item], list_indptr[item + 1]):
+                target = list_items[place]
+                if sums[target] == -np.inf:
+                    sums[target] = 0.0
+                sums[target] += weight * list_values[place]
+        used[item] = True
+        weight *= decay
+    for item in history:
+        used[item] = False
+
+
+@njit(cache=True, nogil=True)
+def _search(
+    list_indptr: np.ndarray,
+    list_items: np.ndarray,
+    list_values: np.ndarray,
+    decay: float,
+    depth: int,
+    distinct: bool,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    exclude: bool,
+    ids: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    n = len(list_indptr) - 1
+    sums = np.empty(n, np.float64)
+    flags = np.zeros(n, np.bool_)
+    for row in range(ids.shape[0]):
+        history = items[indptr[row] : indptr[row + 1]]
+        sums[:] = -np.inf
+        reach = depth if depth > 0 else len(history)
+        _accumulate(list_indptr, list_items, list_values, decay, reach, distinct, history, flags, sums)
+        if exclude:
+            for item in history:
+                flags[item] = True
+        best = np.empty(ids.shape[1], np.float64)
+        count = select(sums, flags, ids[row], best)
+        scores[row, :count] = best[:count]
+        fill(flags, ids[row], scores[row], count)
+        for item in history:
+            flags[item] = False

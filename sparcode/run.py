@@ -1,0 +1,102 @@
+"""A run folder: everything a trained model needs to answer, evaluate and be rebuilt. Reading it needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparcode.errors import RunError
+from sparcode.files import read_json, sha256_of, write_json
+
+if TYPE_CHECKING:
+    from sparcode.config import Config
+    from sparcode.data.dataset import Dataset
+
+FORMAT = 1
+MODEL_FILES = (
+    "encoder.json",
+    "encoder.safetensors",
+    "rescorer.json",
+    "rescorer.safetensors",
+    "codes.safetensors",
+    "transitions.safetensors",
+)
+"""Files whose content the index depends on; their digests make the model hash."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run in ``folder``; parts are read when first asked for."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open a run; RunError if the folder is no run or its training did not finish."""
+        folder = Path(folder)
+        if not (folder / "run.json").is_file():
+            found = "an unfinished training" if (folder / "config.toml").is_file() else "no run"
+            advice = f"sparcode train ... --out {folder}" + (" --resume" if "unfinished" in found else "")
+            raise RunError(f"{folder}: {found} found there (no run.json); train one with: {advice}")
+        record = read_json(folder / "run.json", RunError)
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            written = record.get("format") if isinstance(record, dict) else record
+            raise RunError(f"{folder}/run.json: format {written!r} found, {FORMAT} expected; train the run again")
+        return cls(folder, record)
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved configuration."""
+        from sparcode.config import config_from_dict
+
+        return config_from_dict(tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8")))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Id maps, sequences, splits, titles and features."""
+        from sparcode.data.dataset import open_dataset
+
+        return open_dataset(self.folder / "data")
+
+    @property
+    def model_folder(self) -> Path:
+        """Folder of the exported arrays."""
+        return self.folder / "model"
+
+    @property
+    def index_folder(self) -> Path:
+        """Folder of the stored index."""
+        return self.folder / "index"
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the exported model; an index carries the hash of the model it was built from."""
+        return str(self.record["model_hash"])
+
+    @property
+    def query_settings(self) -> dict[str, Any]:
+        """Weights and probes fitted on validation when the index was built."""
+        path = self.folder / "query.json"
+        if not path.exists():
+            raise RunError(f"{self.folder} has no index yet; build it with: sparcode build-index {self.folder}")
+        return dict(read_json(path, RunError))
+
+    def update(self, **fields: Any) -> Run:
+        """Write more fields into run.json and return the run with them."""
+        record = self.record | fields
+        write_json(self.folder / "run.json", record)
+        return Run(self.folder, record)
+
+
+def hash_model(folder: Path) -> str:
+    """Return one digest over the exported model files, by name and content."""
+    digest = hashlib.sha256()
+    for name in MODEL_FILES:
+        path = folder / name
+        digest.update(f"{name}:{sha256_of(path) if path.exists() else 'absent'}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""Sizes chosen from the data where the configuration leaves them open."""
+
+from __future__ import annotations
+
+import math
+
+from sparcode.config import Config, updated
+from sparcode.data.dataset import Dataset
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """Return ``config`` with every open size filled in from the size of the data."""
+    events = int(dataset.train.indptr[-1])
+    chosen = {
+        "model.heads": config.model.heads or 1,
+        "quantizer.books": config.quantizer.books or 1,
+        "quantizer.codewords": config.quantizer.codewords or codewords(dataset.item_count, config.quantizer.books or 1),
+        "train.epochs": config.train.epochs or epochs(events),
+    }
+    return updated(config, chosen)
+
+
+def codewords(items: int, books: int) -> int:
+    """Choose N so that N^M codes are near a tenth of the items, between 256 and 65,536 codes.
+
+    The bytes of an index grow with codes x list length; a list must hold some hundred items to be useful, so the
+    number of codes, not the codec, decides the size (benchmarks of this kind: codes x length <= 20 n).
+    """
+    wanted = min(max(items / 10, 256.0), 65536.0)
+    size = 2 ** round(math.log2(wanted) / books)
+    return int(min(max(size, 8), 65536))
+
+
+def epochs(events: int) -> int:
+    """Choose the number of epochs: about three million training positions, between 12 and 40 epochs."""
+    return int(min(max(round(3_000_000 / max(events, 1)), 12), 40))

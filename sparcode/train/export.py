@@ -1,0 +1,154 @@
+"""From torch modules to plain arrays: the only place where a trained model leaves torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparcode.config import Config
+from sparcode.index.arrays import export_encoder, write_arrays
+from sparcode.index.transitions import count_transitions
+from sparcode.model.scorers import PerceptronScorer
+from sparcode.model.sparcode import SparCodeModel
+from sparcode.train.batches import epoch_batches
+from sparcode.train.objective import Objective
+from sparcode.types import Sequences
+
+Arrays = dict[str, np.ndarray]
+
+
+def export_sparcode(model: SparCodeModel, folder: Path) -> None:
+    """Write the served encoder and the rescorer of a trained model."""
+    spec, arrays = encoder_arrays(model)
+    export_encoder(folder, "encoder", spec, arrays)
+    spec, arrays = rescorer_arrays(model)
+    export_encoder(folder, "rescorer", spec, arrays)
+
+
+def export_two_tower(model: SparCodeModel, folder: Path) -> None:
+    """Write the encoder of the two-tower with its item vectors (n, d), unit rows, as ``item_vectors_out``."""
+    spec, arrays = encoder_arrays(model)
+    with torch.no_grad():
+        arrays["item_vectors_out"] = to_array(model.items.tokens(model.items.table())[:, 0])
+    export_encoder(folder, "two_tower", spec | {"temperature": model.config.model.temperature}, arrays)
+
+
+@torch.no_grad()
+def encoder_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
+    """Return spec and arrays of the query encoder: tokenizer, item vectors, codebooks."""
+    model.eval()
+    config = model.config
+    quantizer = model.quantizer
+    arrays = dict(model.tokenizer.arrays()) | {"item_vectors": to_array(model.items.table())}
+    if quantizer is not None:
+        arrays["codebooks"] = to_array(quantizer.codebooks())
+    spec = {
+        "tokenizer": model.tokenizer.spec(),
+        "normalise": True,
+        "width": config.model.width,
+        "heads": config.model.heads,
+        "history": config.model.history,
+        "items": model.item_count,
+        "feature_width": model.feature_width,
+        "quantizer": quantizer
+        and {"kind": quantizer.kind, "books": config.quantizer.books, "codewords": config.quantizer.codewords},
+    }
+    return spec, arrays
+
+
+@torch.no_grad()
+def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
+    """Return spec and arrays of the all-to-all scorer and the item tokens."""
+    model.eval()
+    scorer, config = model.scorer, model.config
+    arrays = {
+        "item_tokens": to_array(model.items.tokens(model.items.table())),
+        "item_bias": to_array(scorer.item_bias),
+    }
+    layers = 0
+    if isinstance(scorer, PerceptronScorer):
+        layers = 1 + len(scorer.middle)
+        arrays |= {"mlp.0.weight": to_array(scorer.first_weight), "mlp.0.bias": to_array(scorer.first_bias)}
+        for number, layer in enumerate(scorer.middle, start=1):
+            assert isinstance(layer, torch.nn.Linear)
+            arrays |= {f"mlp.{number}.weight": to_array(layer.weight), f"mlp.{number}.bias": to_array(layer.bias)}
+        arrays |= {"mlp.out.weight": to_array(scorer.out_weight), "mlp.out.bias": to_array(scorer.out_bias)}
+    spec = {
+        "kind": scorer.kind,
+        "lists": "counts" if config.scorer.kind == "counts" else scorer.kind,
+        "hidden": config.scorer.hidden if layers else 0,
+        "layers": layers,
+        "skip": scorer.skip,
+        "temperature": config.model.temperature,
+        "item_tokens": config.model.item_tokens,
+        "width": config.model.width,
+        "items": model.item_count,
+        "bias": float(model.bias) if model.sparse else None,
+        # Rescoring never cuts: ReLU belongs to the lists, which take b~ from "bias".
+        "activation": "none",
+    }
+    return spec, arrays
+
+
+def export_codes(
+    model: SparCodeModel, objective: Objective, sequences: Sequences, config: Config, folder: Path
+) -> dict[str, int]:
+    """Write the codes training queries use, with their traffic, and what followed them.
+
+    Every training position and the end of every training sequence is a query. Arrays: ``codes`` (U, M) uint16 in
+    ascending order, ``traffic`` (U,) int64, and as CSR over codes the next items seen under each code:
+    ``next_indptr`` (U + 1,) int64, ``next_items`` int32, ``next_counts`` int32.
+    """
+    codes, targets = _codes_of_positions(model, objective, sequences, config)
+    unique, inverse, traffic = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    known = targets >= 0
+    pairs = inverse.reshape(-1)[known].astype(np.int64) * model.item_count + targets[known]
+    pairs, counts = np.unique(pairs, return_counts=True)
+    rows = pairs // model.item_count
+    arrays: Arrays = {
+        "codes": unique.astype(np.uint16),
+        "traffic": traffic.astype(np.int64),
+        "next_indptr": np.searchsorted(rows, np.arange(len(unique) + 1)).astype(np.int64),
+        "next_items": (pairs % model.item_count).astype(np.int32),
+        "next_counts": counts.astype(np.int32),
+    }
+    write_arrays(folder / "codes.safetensors", arrays, {})
+    return {"occupied_codes": len(unique), "training_queries": int(traffic.sum())}
+
+
+def export_transitions(sequences: Sequences, item_count: int, config: Config, folder: Path) -> None:
+    """Write the counted item -> next-item lists of the ``item`` family."""
+    indptr, items, values = count_transitions(sequences, item_count, config.families.item)
+    write_arrays(folder / "transitions.safetensors", {"indptr": indptr, "items": items, "values": values}, {})
+
+
+@torch.no_grad()
+def _codes_of_positions(
+    model: SparCodeModel, objective: Objective, sequences: Sequences, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes (X, M) of all training queries and the item that followed each, -1 at a sequence's end."""
+    assert model.quantizer is not None
+    model.eval()
+    table, codes, targets = model.items.table(), [], []
+    ended = with_end(sequences, model.item_count)
+    for batch in epoch_batches(ended, config.model.history, config.train.batch_positions, config.seed, 0):
+        tokens, next_items = objective.queries_of(table, batch)
+        codes.append(model.quantizer.encode(tokens.flatten(0, 1)).cpu().numpy())
+        targets.append(next_items.cpu().numpy().repeat(tokens.shape[1]))
+    following = np.concatenate(targets)
+    return np.concatenate(codes), np.where(following < model.item_count, following, -1)
+
+
+def with_end(sequences: Sequences, item_count: int) -> Sequences:
+    """Append the pseudo item ``item_count`` to every sequence, so that its last event is a query's context too."""
+    indptr = sequences.indptr + np.arange(len(sequences.indptr))
+    items = np.insert(sequences.items, sequences.indptr[1:], item_count).astype(np.int32)
+    return Sequences(indptr, items, np.empty(0))
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a contiguous float32 numpy copy."""
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

@@ -1,0 +1,48 @@
+"""Candidates each group of positions is scored against, with the log probabilities of drawing them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparcode.config import LossConfig
+from sparcode.seeding import generator
+
+
+class CandidateSampler:
+    """Draws candidates for a loss: uniform, mixed with popular ones, in-batch, or the whole catalogue."""
+
+    def __init__(self, config: LossConfig, popularity: np.ndarray, seed: int) -> None:
+        self.config, self.seed, self.items = config, seed, len(popularity)
+        share = popularity / max(popularity.sum(), 1)
+        self._cumulative = np.cumsum(share)
+        uniform = 1.0 / self.items
+        mixed = (1 - config.popular_share) * uniform + config.popular_share * share
+        if config.kind == "in-batch":
+            mixed = np.maximum(share, 1e-12)
+        self.log_probability = torch.from_numpy(np.log(np.maximum(mixed, 1e-12)).astype(np.float32))
+
+    def draw(self, targets: Tensor, valid: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
+        """Return candidate ids (G, N) for targets (G, P), and their log probabilities (G, N) or None.
+
+        In-batch and full candidates are one set for all groups (G = 1 in the result): positions are then
+        scored as one group.
+        """
+        if self.config.kind == "full":
+            return torch.arange(self.items)[None], None
+        if self.config.kind == "in-batch":
+            ids = targets[valid][None]
+        else:
+            ids = self._sample(len(targets), epoch, step)
+        corrected = self.config.logq and (self.config.kind == "in-batch" or self.config.popular_share > 0)
+        return ids, self.log_probability[ids] if corrected else None
+
+    def _sample(self, groups: int, epoch: int, step: int) -> Tensor:
+        rng = generator(self.seed, "negatives", epoch, step)
+        shape = (groups, self.config.negatives)
+        ids = rng.integers(0, self.items, shape)
+        if self.config.popular_share > 0:
+            popular = np.searchsorted(self._cumulative, rng.random(shape), side="right").clip(max=self.items - 1)
+            ids = np.where(rng.random(shape) < self.config.popular_share, popular, ids)
+        return torch.from_numpy(ids)

@@ -1,0 +1,255 @@
+"""`sparcode train`: from data to a self-contained run folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparcode.config import Config, config_from_dict, to_toml, updated
+from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
+from sparcode.errors import ConfigError, DataError, RunError
+from sparcode.files import read_json, write_json, write_text
+from sparcode.model.sparcode import SparCodeModel
+from sparcode.model.two_tower import TwoTowerModel
+from sparcode.run import FORMAT, Run, hash_model
+from sparcode.seeding import derive
+from sparcode.train.defaults import resolve
+from sparcode.train.export import export_codes, export_sparcode, export_transitions, export_two_tower
+from sparcode.train.loop import Callback, LoopState, Trainer
+from sparcode.train.negatives import CandidateSampler
+from sparcode.train.objective import Objective
+from sparcode.train.progress import Progress, Silent, Terminal
+from sparcode.train.validation import Validator
+
+
+def train_run(
+    data: Any, out: str | Path, config: Config | None = None, *, resume: bool = False, overwrite: bool = False,
+    baselines: bool = True, device: str = "auto", like: str | Path | None = None,
+    callback: Callback | None = None, progress: bool = True,
+) -> Run:  # fmt: skip
+    """Train SparCode (and the two-tower beside it) on ``data`` and write the run folder ``out``.
+
+    ``data`` is a path, a fetched name or a table. ``like`` is an evaluated run whose epochs, sizes and fitted
+    weights are taken over to train on every event (``data.split_by = "none"``). Raises RunError if ``out`` is
+    taken and neither ``resume`` nor ``overwrite`` is given; DataError and ConfigError as their messages say.
+    """
+    out = Path(out)
+    config = config or Config()
+    job = TrainingJob(out, config, resolve_device(device), callback, Terminal() if progress else Silent())
+    try:
+        return job.run(data, resume=resume, overwrite=overwrite, baselines=baselines, like=like)
+    finally:
+        job.progress.close()
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of ``auto | cpu | cuda | mps``; ConfigError if torch cannot use it here."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind in ("cuda", "mps") if available[kind]), "cpu"))
+    if name not in available:
+        raise ConfigError(f"--device {name!r}: expected one of auto, cpu, cuda, mps")
+    if not available[name]:
+        usable = ", ".join(kind for kind, usable in available.items() if usable)
+        raise ConfigError(f"--device {name}: torch finds no such device on this machine; usable: {usable}")
+    return torch.device(name)
+
+
+class TrainingJob:
+    """The steps of one training run; each leaves a file behind by which a resumed run skips it."""
+
+    def __init__(
+        self, out: Path, config: Config, device: torch.device, callback: Callback | None = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self.out, self.config, self.device = out, config, device
+        self.callback, self.progress = callback, progress or Silent()
+
+    def run(self, data: Any, *, resume: bool, overwrite: bool, baselines: bool, like: str | Path | None) -> Run:
+        earlier = None if like is None else Run.open(like)
+        if earlier is not None:
+            self.config = production_config(self.config, earlier)
+            if earlier.folder.resolve() == self.out.resolve():
+                raise RunError(f"--like {like}: a run cannot be trained over itself; choose another --out")
+        self._claim(resume, overwrite)
+        dataset = self._dataset(data, resume, earlier)
+        self.config = resolve(self.config, dataset)
+        write_text(self.out / "config.toml", to_toml(self.config))
+        started = time.perf_counter()
+        summary: dict[str, Any] = {"sparcode": self._train_sparcode(dataset, resume)}
+        if baselines and self.config.baselines.two_tower:
+            summary["two-tower"] = self._train_two_tower(dataset, resume)
+        if earlier is not None and (earlier.folder / "query.json").exists():
+            write_json(self.out / "query.json", earlier.query_settings | {"taken_from": str(like)})
+        run = self._record(summary | {"seconds": round(time.perf_counter() - started, 1)}, dataset)
+        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        return run
+
+    def _claim(self, resume: bool, overwrite: bool) -> None:
+        started = (self.out / "config.toml").exists() or (self.out / "run.json").exists()
+        if resume and overwrite:
+            raise RunError("--resume and --overwrite exclude each other: give one of them")
+        if started and not (resume or overwrite):
+            raise RunError(f"{self.out} already holds a run; continue it with --resume or replace it with --overwrite")
+        if self.out.exists() and not started and any(self.out.iterdir()) and not resume:
+            raise RunError(f"{self.out} is not empty and holds no run; choose another --out")
+
+    def _dataset(self, data: Any, resume: bool, earlier: Run | None) -> Dataset:
+        folder = self.out / "data"
+        if resume and (self.out / "config.toml").exists() and folder.exists():
+            saved = Run(self.out, {}).config
+            if resolve_equal(self.config, saved):
+                self.config = saved
+                return open_dataset(folder)
+            raise RunError(f"--resume: the configuration differs from {self.out}/config.toml; use --overwrite")
+        like = None if earlier is None else earlier.dataset
+        dataset = load_dataset(data, self.config.data, seed=self.config.seed, like=like)
+        if int(dataset.train.indptr[-1]) < 2:
+            raise DataError(
+                f"{dataset.train.indptr[-1]} training events left after cleaning and splitting; at least 2 needed"
+            )
+        save_dataset(dataset, folder)
+        return dataset
+
+    def _threads(self) -> None:
+        if self.config.train.threads:
+            torch.set_num_threads(self.config.train.threads)
+
+    def fit(self, system: str, dataset: Dataset, resume: bool = False) -> tuple[Trainer, LoopState]:
+        """Train one system (``sparcode`` or ``two-tower``) under ``config``, which must be resolved."""
+        self._threads()
+        torch.manual_seed(derive(self.config.seed, system, "initial"))
+        kind = TwoTowerModel if system == "two-tower" else SparCodeModel
+        model = kind(self.config, dataset.item_count, self._item_features(dataset), self._width(dataset))
+        trainer = self._trainer(system, model, dataset)
+        return trainer, trainer.fit(resume)
+
+    def _train_sparcode(self, dataset: Dataset, resume: bool) -> dict[str, Any]:
+        folder = self.out / "model"
+        if resume and (folder / "trained.json").exists():
+            return dict(read_json(folder / "trained.json", RunError))
+        trainer, state = self.fit("sparcode", dataset, resume)
+        export_sparcode(trainer.model, folder)
+        export_transitions(dataset.train, dataset.item_count, self.config, folder)
+        codes = export_codes(trainer.model, trainer.objective, dataset.train, self.config, folder)
+        summary = _summary(state) | codes
+        write_json(folder / "trained.json", summary)
+        return summary
+
+    def _train_two_tower(self, dataset: Dataset, resume: bool) -> dict[str, Any]:
+        folder = self.out / "model"
+        if resume and (folder / "two_tower_trained.json").exists():
+            return dict(read_json(folder / "two_tower_trained.json", RunError))
+        trainer, state = self.fit("two-tower", dataset, resume)
+        export_two_tower(trainer.model, folder)
+        summary = _summary(state)
+        write_json(folder / "two_tower_trained.json", summary)
+        return summary
+
+    def _trainer(self, name: str, model: SparCodeModel, dataset: Dataset) -> Trainer:
+        model = model.to(self.device)
+        users = self._user_features(dataset)
+        popularity = np.bincount(dataset.train.items, minlength=dataset.item_count)
+        sampler = CandidateSampler(model.config.loss, popularity, derive(self.config.seed, name, "negatives"))
+        table = None if users is None else torch.from_numpy(users).to(self.device)
+        objective = Objective(model, sampler, table, self.config.train.history_dropout)
+        return Trainer(
+            name, model, objective, dataset.train, self._validator(dataset, users), model.config, self.out,
+            self.progress, self._noted,
+        )  # fmt: skip
+
+    def _noted(self, report: dict[str, Any]) -> None:
+        for line in usage_warnings(report, self.config):
+            warnings.warn(line, stacklevel=2)
+        if self.callback is not None:
+            self.callback(report)
+
+    def _validator(self, dataset: Dataset, users: np.ndarray | None) -> Validator | None:
+        if dataset.validation is None:
+            return None
+        train = self.config.train
+        return Validator(dataset.validation, train.evaluation_users, self.config.model.history, users, self.config.seed)
+
+    def _item_features(self, dataset: Dataset) -> Any:
+        if self.config.model.item_content and dataset.item_features is None:
+            raise ConfigError("model.item_content=true, but the data hold no usable item columns (items.* file)")
+        return dataset.item_features if self.config.model.item_content else None
+
+    def _width(self, dataset: Dataset) -> int:
+        if not self.config.model.user_features:
+            return 0
+        if dataset.user_features is None:
+            raise ConfigError("model.user_features=true, but the data hold no usable user columns (users.* file)")
+        return dataset.user_features.width
+
+    def _user_features(self, dataset: Dataset) -> np.ndarray | None:
+        if not self._width(dataset):
+            return None
+        return dataset.user_features.dense(np.arange(len(dataset.user_ids)))  # type: ignore[union-attr]
+
+    def _record(self, summary: dict[str, Any], dataset: Dataset) -> Run:
+        record = {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model_hash": hash_model(self.out / "model"),
+            "items": dataset.item_count,
+            "users": len(dataset.user_ids),
+            "training": summary,
+        }
+        write_json(self.out / "run.json", record)
+        return Run.open(self.out)
+
+
+def production_config(config: Config, earlier: Run) -> Config:
+    """Take sizes, schedule and best epoch of an evaluated run, to train on every event without validation."""
+    taken = earlier.config.model_dump()
+    trained = earlier.record["training"]["sparcode"]
+    merged = config_from_dict(taken | {"seed": config.seed, "data": config.data.model_dump()})
+    # The schedule keeps its length, so that the learning rate at the chosen epoch is the one that was validated.
+    return updated(merged, {"train.stop_after": trained["best_epoch"] + 1})
+
+
+def resolve_equal(asked: Config, saved: Config) -> bool:
+    """Tell whether ``saved`` is ``asked`` with only open values filled in."""
+
+    def agrees(left: Any, right: Any) -> bool:
+        if isinstance(left, dict) and isinstance(right, dict):
+            return all(agrees(value, right.get(key)) for key, value in left.items())
+        return left is None or left == right
+
+    return agrees(asked.model_dump(), saved.model_dump())
+
+
+def usage_warnings(report: dict[str, Any], config: Config) -> list[str]:
+    """Return loud warnings about collapsing codebooks, from the report of an epoch."""
+    lines = []
+    if report.get("usage", 1.0) < 0.5:
+        lines.append(
+            f"codebook collapse: only {report['usage']:.0%} of the codewords are used in epoch {report['epoch'] + 1}; "
+            "lower quantizer.codewords or raise quantizer.warmup"
+        )
+    if (config.model.heads or 1) > 1 and report.get("distinct_codes", 2.0) < 2:
+        lines.append(
+            f"the {config.model.heads} query tokens share codes: {report['distinct_codes']:.2f} distinct codes a query "
+            f"in epoch {report['epoch'] + 1}; lower model.heads or raise quantizer.codewords"
+        )
+    return lines
+
+
+def _summary(state: LoopState) -> dict[str, Any]:
+    return {
+        "epochs_run": state.epoch,
+        "best_epoch": state.best_epoch,
+        "validation_ndcg@10": state.best_metric if state.best_metric >= 0 else None,
+        "seconds": round(state.seconds, 2),
+        "positions": state.positions,
+        "positions_per_second": round(state.positions / max(state.seconds, 1e-9), 1),
+        "padding_share": round(1 - state.positions / max(state.padded_positions, 1), 4),
+    }

@@ -1,0 +1,178 @@
+"""Every command on one small trained run: what it prints, what it writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from sparcode_cli.main import app
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+WITHOUT_TRAINING = """
+import sys
+for name in ("torch", "scipy", "faiss", "hnswlib", "matplotlib", "optuna", "pandas", "polars"):
+    sys.modules[name] = None
+from sparcode_cli.main import run
+run()
+"""
+
+
+def output(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_validate(planted: Path) -> None:
+    report = json.loads(output("data", "validate", planted, "--json"))
+    assert report["users"] == 120
+    assert "120 users" in output("data", "validate", planted)
+
+
+def test_query_json_has_the_fixed_shape(tiny_run: TinyRun) -> None:
+    answers = json.loads(output("query", tiny_run.folder, "--user", tiny_run.user, "-k", 7, "--json"))
+    assert len(answers) == 7
+    assert all({"item_id", "score", "title", "filled"} <= set(answer) for answer in answers)
+    assert all((answer["score"] is None) == answer["filled"] for answer in answers)
+
+
+def test_query_text_shows_titles(tiny_run: TinyRun) -> None:
+    lines = output("query", tiny_run.folder, "--items", ",".join(tiny_run.items), "-k", 3).splitlines()
+    assert len(lines) == 4
+    assert all("Item " in line for line in lines[1:])
+
+
+def test_query_leaves_out_seen_items_unless_asked(tiny_run: TinyRun) -> None:
+    items = ",".join(tiny_run.items)
+    default = json.loads(output("query", tiny_run.folder, "--items", items, "-k", 60, "--json"))
+    everything = json.loads(output("query", tiny_run.folder, "--items", items, "-k", 60, "--include-seen", "--json"))
+    assert not {str(answer["item_id"]) for answer in default} & set(tiny_run.items)
+    assert {str(answer["item_id"]) for answer in everything} >= set(tiny_run.items)
+
+
+def test_query_without_history_is_filled_by_popularity(tiny_run: TinyRun) -> None:
+    answers = json.loads(output("query", tiny_run.folder, "--items", "", "-k", 5, "--json"))
+    assert [answer["filled"] for answer in answers] == [True] * 5
+
+
+def test_query_allow_and_deny(tiny_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "allow.txt").write_text("120\n121\n122\n")
+    (tmp_path / "deny.txt").write_text("121\n")
+    lists = ["--allow", tmp_path / "allow.txt", "--deny", tmp_path / "deny.txt"]
+    answers = json.loads(output("query", tiny_run.folder, "--items", tiny_run.items[0], *lists, "--json"))
+    assert sorted(str(answer["item_id"]) for answer in answers) == ["120", "122"]
+
+
+def test_unknown_user_is_one_line(tiny_run: TinyRun) -> None:
+    result = CliRunner().invoke(app, ["query", str(tiny_run.folder), "--user", "nobody"])
+    assert result.exit_code == 1
+    assert "nobody" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_query_answers_without_torch_and_scipy(tiny_run: TinyRun) -> None:
+    arguments = ["query", str(tiny_run.folder), "--user", tiny_run.user, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRAINING, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(output(*arguments))
+
+
+def test_predict_writes_what_query_answers(tiny_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text(f"{tiny_run.user}\nu001\n")
+    output("predict", tiny_run.folder, "--users", tmp_path / "users.txt", "--out", tmp_path / "p.parquet", "-k", 4)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    answers = json.loads(output("query", tiny_run.folder, "--user", tiny_run.user, "-k", 4, "--json"))
+    assert [row["user_id"] for row in rows] == [tiny_run.user] * 4 + ["u001"] * 4
+    assert [row["rank"] for row in rows[:4]] == [0, 1, 2, 3]
+    assert [row["item_id"] for row in rows[:4]] == [answer["item_id"] for answer in answers]
+
+
+def test_similar(tiny_run: TinyRun) -> None:
+    answers = json.loads(output("similar", tiny_run.folder, "--item", tiny_run.item, "-k", 5, "--json"))
+    assert len(answers) == 5
+    assert tiny_run.item not in {str(answer["item_id"]) for answer in answers}
+
+
+def test_explain(tiny_run: TinyRun) -> None:
+    top = json.loads(output("query", tiny_run.folder, "--user", tiny_run.user, "-k", 1, "--json"))[0]
+    arguments = ["explain", tiny_run.folder, "--user", tiny_run.user, "--item", top["item_id"]]
+    explanation = json.loads(output(*arguments, "--json"))
+    assert explanation["lists"]
+    assert "lists" in output(*arguments)
+
+
+def test_info_and_verify(tiny_run: TinyRun) -> None:
+    assert json.loads(output("info", tiny_run.folder, "--verify", "--json"))["items"] == 60
+    assert "items" in output("info", tiny_run.folder)
+
+
+def test_evaluate_writes_the_fixed_shapes(tiny_run: TinyRun, tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "e.json", "--per-query", tmp_path / "q.parquet"]
+    names = ["--retriever", "sparcode", "--retriever", "popular"]
+    text = output("evaluate", tiny_run.folder, *files, *names)
+    document = json.loads((tmp_path / "e.json").read_text())
+    assert document["split"] == "test"
+    assert [result["retriever"] for result in document["results"]] == ["sparcode", "popular"]
+    expected = {"recall@10", "ndcg@10", "recall@50", "ndcg@50", "precision@50", "hit_rate@10", "mrr", "coverage@10"}
+    assert expected <= set(document["results"][0]["metrics"])
+    assert document["results"][0]["queries"] == 120
+    assert "popular" in text
+    columns = pq.read_table(tmp_path / "q.parquet").column_names
+    assert columns == ["retriever", "user_id", "target", "rank", "item_ids"]
+
+
+def test_evaluate_opens_every_retriever_of_the_run(tiny_run: TinyRun) -> None:
+    names = [line.split()[0] for line in output("evaluate", tiny_run.folder, "--split", "validation").splitlines()[1:]]
+    baselines = ["two-tower", "popular", "recent-popular", "item-knn", "counts"]
+    assert names == ["sparcode", "sparcode-cache", "all-to-all", *baselines]
+
+
+def test_unknown_retriever(tiny_run: TinyRun) -> None:
+    result = CliRunner().invoke(app, ["evaluate", str(tiny_run.folder), "--retriever", "two-towers"])
+    assert result.exit_code == 1
+    assert "two-tower" in result.stderr
+
+
+def test_benchmark_writes_table_json_and_plots(tiny_run: TinyRun, tmp_path: Path) -> None:
+    text = output("benchmark", tiny_run.folder, "--json", tmp_path / "b.json")
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert {"sparcode", "sparcode-cache"} <= {row["system"] for row in rows}
+    assert all({"p50", "p95"} <= set(row["latency_us"]["total"]) for row in rows)
+    assert (tmp_path / "b.md").is_file()
+    assert list(tmp_path.glob("*.png"))
+    assert "sparcode-cache" in text
+
+
+def test_train_and_build_from_the_command_line(planted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sizes = ["model.width=8", "quantizer.codewords=8", "train.epochs=1", "train.threads=1", "scorer.hidden=4"]
+    settings = [part for size in sizes for part in ("--set", size)]
+    output("train", planted, "--out", run, "--no-baselines", "--seed", 3, *settings)
+    output("build-index", run, "--policy", "global-bias", "--density", 20, "--runner", "threads", "--workers", 2)
+    assert len(json.loads(output("query", run, "--user", "u000", "--json"))) == 10
+    again = CliRunner().invoke(app, ["train", str(planted), "--out", str(run), *settings])
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["query", "explain"])
+def test_an_index_that_was_not_built(planted: Path, tiny_run: TinyRun, tmp_path: Path, command: str) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.folder, run, ignore=shutil.ignore_patterns("index", "query.json"))
+    item = ["--item", tiny_run.item] if command == "explain" else []
+    result = CliRunner().invoke(app, [command, str(run), "--user", tiny_run.user, *item])
+    assert result.exit_code == 1
+    assert "sparcode build-index" in result.stderr

@@ -1,0 +1,85 @@
+"""External ids: look-up both ways, text that spells integers, unknown ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcode.data import ids as ids_module
+from sparcode.data.ids import IdMap, as_id_array, cast_ids, integers_where_exact
+from sparcode.errors import DataError, UnknownIdError
+
+
+def test_integer_map_accepts_text_and_numpy() -> None:
+    ids = IdMap([50, 7, 181], kind="item")
+    assert ids.to_internal([50, "7", np.int64(181), 7.0]).tolist() == [0, 1, 2, 1]
+    assert ids.to_external(np.array([2, 0])) == [181, 50]
+    assert ids.get("seven") is None
+    assert ids.get(True) is None
+    assert ids.get(None) is None
+    assert 50 in ids
+    assert len(ids) == 3
+
+
+def test_string_map_accepts_integers() -> None:
+    ids = IdMap(["50", "b"])
+    assert ids.to_internal([50, "b"]).tolist() == [0, 1]
+
+
+def test_unknown_id_names_near_ids() -> None:
+    ids = IdMap(["alice", "bob"], kind="user")
+    with pytest.raises(UnknownIdError, match="unknown user 'alicia'.*alice"):
+        ids.to_internal(["bob", "alicia"])
+    with pytest.raises(UnknownIdError, match=r"0\.\.1"):
+        ids.to_external([2])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.text(max_size=8), unique=True, max_size=30) | st.lists(st.integers(-99, 99), unique=True, max_size=30)
+)
+def test_round_trip(values: list) -> None:
+    ids = IdMap(pa.array(values, pa.large_string()) if not values else values)
+    assert ids.to_external(ids.to_internal(values)) == values
+
+
+@pytest.mark.parametrize("values", [[f"x{i}" for i in range(50)], list(range(100, 150))])
+def test_single_look_ups_of_a_large_map_build_no_dictionary(values: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_module, "_ALWAYS_DICTIONARY", 10)
+    ids = IdMap(values)
+    assert ids.get(values[40]) == 40
+    assert ids.get("nothing") is None
+    assert ids.get(2**70) is None
+    assert ids._dictionary is None
+    for _ in range(40):
+        assert ids.get(values[3]) == 3
+    assert ids._dictionary is not None
+
+
+def test_join_is_vectorised_look_up() -> None:
+    ids = IdMap([5, 3, 9])
+    assert ids.join(pa.array(["3", "x", None, "9"])).tolist() == [1, -1, -1, 2]
+    assert IdMap(["5", "3"]).join(pa.chunked_array([[3, 4]])).tolist() == [1, -1]
+
+
+def test_id_types() -> None:
+    assert as_id_array(pa.array([1.0, None])).to_pylist() == [1, None]
+    assert as_id_array(pa.array(["a", "b"]).dictionary_encode()).type == pa.large_string()
+    assert as_id_array(pa.chunked_array([[1], [2]])).to_pylist() == [1, 2]
+    assert as_id_array(pa.array([3], pa.uint64())).type == pa.int64()
+    for bad in (pa.array([1.5]), pa.array([True]), pa.array([[1]])):
+        with pytest.raises(DataError, match="strings or integers"):
+            as_id_array(bad)
+    with pytest.raises(DataError, match="cannot be used"):
+        as_id_array(pa.array([2**64 - 1], pa.uint64()))
+    with pytest.raises(DataError, match="mixture"):
+        IdMap(["a", 1])
+
+
+def test_text_becomes_integer_only_when_every_id_is_spelled_plainly() -> None:
+    assert integers_where_exact(pa.array(["0", "12"])).type == pa.int64()
+    assert integers_where_exact(pa.array(["007", "12"])).to_pylist() == ["007", "12"]
+    assert cast_ids(pa.array(["1", "x"]), pa.int64()).to_pylist() == [1, None]

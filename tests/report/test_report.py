@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import copy
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sparcode.errors import MissingExtraError
+from sparcode.report.plots import plot_benchmark
+from sparcode.report.tables import (
+    benchmark_markdown,
+    benchmark_rows,
+    evaluation_markdown,
+    evaluation_rows,
+    markdown,
+    rich_table,
+)
+
+TIMES = {"p50": 12.0, "p95": 30.5}
+ROW = {
+    "system": "sparcode",
+    "metrics": {"recall@10": 0.25, "ndcg@10": 0.125, "recall@50": 0.5},
+    "intervals": {"ndcg@10": [0.1, 0.15]},
+    "index_recall": 0.987,
+    "cache_bytes": 2_500_000,
+    "rescoring_bytes": 1_000_000,
+    "encoder_bytes": 500_000,
+    "build_s": None,
+    "latency_us": {"encode": TIMES, "retrieve": TIMES, "rescore": TIMES, "total": TIMES},
+    "batch_qps": 12345.6,
+}
+GRAPH = ROW | {"system": "two-tower-hnswlib", "ef": 48, "operating_points": ["index_recall@10>=0.99"], "build_s": 1.5}
+GRAPH |= {"not_reached": ["index_recall@10>=0.99"]}
+BENCHMARK = {
+    "machine": {"cpu": "a cpu", "cores": 2, "python": "3.11"},
+    "commit": None,
+    "settings": {"k": 10, "timed_users": 1000, "rounds": 3},
+    "rows": [ROW, GRAPH],
+    "curves": {"hnswlib": [{"ef": 10, "index_recall": 0.9}, {"ef": 48, "index_recall": 0.99}]},
+    "warnings": ["faiss is missing"],
+}
+EVALUATION = {
+    "split": "test",
+    "results": [
+        {"retriever": "popular", "metrics": {"recall@10": 0.1, "ndcg@10": 0.05}, "queries": 1234, "repeats": 7},
+        {"retriever": "all-to-all", "metrics": {}, "queries": 5, "note": "5 of 9 users"},
+    ],
+}
+
+
+def test_evaluation_table() -> None:
+    text = evaluation_markdown(EVALUATION)
+    header, rule, first, second, *_ = text.splitlines()
+    assert header.startswith("| retriever | recall@10 | ndcg@10 |")
+    assert rule.count("|") == header.count("|") == first.count("|") == second.count("|")
+    assert "| popular | 0.1000 | 0.0500 | - |" in first
+    assert "1,234" in first
+    assert "- all-to-all: 5 of 9 users" in text
+    assert "7 held-out items already stand in their history" in text
+
+
+def test_benchmark_table() -> None:
+    text = benchmark_markdown(BENCHMARK)
+    assert "| sparcode | 0.2500 | 0.1250 [0.1000, 0.1500] | 0.987 | 2.50 | 1.00 | 0.50 | - | 12 |" in text
+    assert "12 / 30" in text
+    assert "two-tower-hnswlib (ef 48): smallest ef for index_recall@10>=0.99" in text
+    assert "did not reach" in text
+    assert "commit unknown" in text
+    assert "- faiss is missing" in text
+
+
+def test_bars_in_cells_are_escaped() -> None:
+    assert "a\\|b" in markdown((["x"], [["a|b"]]))
+
+
+@pytest.mark.parametrize("rows", [evaluation_rows(EVALUATION), benchmark_rows(BENCHMARK)])
+def test_terminal_table_holds_every_cell(rows: tuple[list[str], list[list[str]]]) -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=300).print(rich_table(rows, "title"))
+    assert all(cell in stream.getvalue() for cells in rows[1] for cell in cells)
+
+
+def test_plots_are_png_files(tmp_path: Path) -> None:
+    before = copy.deepcopy(BENCHMARK)
+    paths = plot_benchmark(BENCHMARK, tmp_path / "report", stem="own")
+    assert [path.name for path in paths] == ["own-quality-latency.png", "own-bytes.png", "own-recall-ef.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG\r\n") for path in paths)
+    assert sorted((tmp_path / "report").iterdir()) == sorted(paths)
+    assert before == BENCHMARK
+
+
+def test_no_curve_no_curve_plot(tmp_path: Path) -> None:
+    assert len(plot_benchmark(BENCHMARK | {"curves": {}}, tmp_path)) == 2
+
+
+def test_missing_matplotlib_names_the_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"sparcode\[report\]"):
+        plot_benchmark(BENCHMARK, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,166 @@
+"""A tiny world whose right answers are computed the slow way, and every retriever built on it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparcode.retrievers.counts import counts
+from sparcode.retrievers.exact import ExactRetriever
+from sparcode.retrievers.hnsw import FaissHnsw, HnswlibHnsw
+from sparcode.retrievers.item_knn import item_knn
+from sparcode.retrievers.learned import AllToAllRetriever, SparcodeRetriever
+from sparcode.retrievers.popular import popular
+from sparcode.retrievers.ranking import check_request, rank_scores
+from sparcode.retrievers.recent_popular import recent_popular
+from sparcode.types import NO_ITEM, Hits, Queries, Retriever, Sequences
+
+ITEMS = 12
+# Items 2j and 2j + 1 share a vector; angles are marks of a Golomb ruler, so no other two items ever tie. Multiples
+# of 1/64 make every dot product exact in float32, whatever order a BLAS adds in.
+ANGLES = 0.15 * np.repeat([0, 1, 4, 10, 12, 17], 2)
+VECTORS = (np.round(64 * np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])) / 64).astype(np.float32)
+
+ROWS = [
+    [0, 2, 4, 6, 0],
+    [0, 2, 4, 8],
+    [0, 1, 3, 5],
+    [1, 3, 7],
+    [0, 1, 2],
+    [0, 9, 2, 9],
+    [],
+    [5],
+]
+TRAIN = Sequences(
+    np.cumsum([0, *map(len, ROWS)]).astype(np.int64),
+    np.array(sum(ROWS, []), np.int32),
+    np.array([10 * place + row for row, items in enumerate(ROWS) for place in range(len(items))], np.float64),
+)
+HISTORIES = [[], [3], [0, 1, 2], [5, 5, 3, 5], [11, 10], [*range(2, 12)], [*range(12)], [9, 0, 9, 4, 4, 2]]
+
+TRANSITIONS = {0: {2: 2.0, 4: 0.5, 1: 0.5}, 2: {4: 1.5, 0: 0.25}, 3: {5: 1.0}, 5: {3: 1.0, 7: 1.0}, 9: {2: 0.75}}
+
+
+def queries_of(histories: list[list[int]]) -> Queries:
+    """Return histories as a batch."""
+    lengths = np.cumsum([0, *map(len, histories)]).astype(np.int64)
+    return Queries(lengths, np.array(sum(histories, []), np.int32))
+
+
+class LastItemEncoder:
+    """The token of a query is the vector of its last item."""
+
+    def tokens(self, queries: Queries) -> np.ndarray:
+        rows = [self.encode_one(queries.history(row)) for row in range(len(queries))]
+        return np.array(rows, np.float32).reshape(len(queries), 1, 2)
+
+    def has_tokens(self, queries: Queries) -> np.ndarray:
+        return np.diff(queries.indptr) > 0
+
+    def encode_one(self, history: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
+        return VECTORS[history[-1]][None] if len(history) else np.zeros((1, 2), np.float32)
+
+
+class PlantedPipeline:
+    """Stands in for the index: the score of an item is its dot product with the last item, as all-to-all score."""
+
+    def __init__(self) -> None:
+        self.depths: list[int | None] = []
+
+    def retrieve(self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False) -> Hits:
+        self.depths.append(rescore)
+        return self.retrieve_exhaustive(queries, k, include_seen=include_seen)
+
+    def retrieve_exhaustive(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
+        check_request(queries, k, ITEMS)
+        scores = np.array([dot_scores(list(queries.history(row))) for row in range(len(queries))], np.float32)
+        block = scores.reshape(len(queries), ITEMS)
+        return rank_scores(lambda start, stop: block[start:stop], queries, k, ITEMS, include_seen)
+
+
+def dot_scores(history: list[int]) -> list[float]:
+    """Reference of the dense retrievers."""
+    if not history:
+        return [-math.inf] * ITEMS
+    return [float(np.dot(VECTORS[history[-1]], VECTORS[item])) for item in range(ITEMS)]
+
+
+def popular_scores(history: list[int]) -> list[float]:
+    """Reference of popular."""
+    seen = Counter(int(item) for item in TRAIN.items)
+    return [float(seen[item]) for item in range(ITEMS)]
+
+
+def recent_scores(history: list[int]) -> list[float]:
+    """Reference of recent-popular with a share of .3: the 8 latest of 24 events and those as late."""
+    events = sorted(zip(TRAIN.times, TRAIN.items, strict=True), reverse=True)
+    wanted = math.ceil(0.3 * len(events))
+    recent = Counter(int(item) for time, item in events if time >= events[wanted - 1][0])
+    return [float(recent[item]) if recent[item] else -math.inf for item in range(ITEMS)]
+
+
+def knn_scores(history: list[int]) -> list[float]:
+    """Reference of item-knn with 3 neighbours."""
+    users = [{row for row, items in enumerate(ROWS) if item in items} for item in range(ITEMS)]
+    sums: dict[int, float] = {}
+    for item in set(history):
+        near = []
+        for other in range(ITEMS):
+            if other != item and users[item] & users[other]:
+                cosine = len(users[item] & users[other]) / math.sqrt(len(users[item]) * len(users[other]))
+                near.append((-float(np.float32(cosine)), other))
+        for score, other in sorted(near)[:3]:
+            sums[other] = sums.get(other, 0.0) - score
+    return [sums.get(item, -math.inf) for item in range(ITEMS)]
+
+
+def count_scores(history: list[int]) -> list[float]:
+    """Reference of counts with decay .5 over the last 4 events."""
+    sums: dict[int, float] = {}
+    for age, item in enumerate(reversed(history[-4:])):
+        for target, value in TRANSITIONS.get(item, {}).items():
+            sums[target] = sums.get(target, 0.0) + 0.5**age * value
+    return [sums.get(item, -math.inf) for item in range(ITEMS)]
+
+
+def transition_lists() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return TRANSITIONS as CSR arrays."""
+    lists = [TRANSITIONS.get(item, {}) for item in range(ITEMS)]
+    indptr = np.cumsum([0, *map(len, lists)])
+    return indptr, np.array([i for one in lists for i in one]), np.array([v for one in lists for v in one.values()])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A retriever and the slow scores it must rank by (-inf: no evidence)."""
+
+    build: Callable[[], Retriever]
+    scores: Callable[[list[int]], list[float]]
+
+
+CASES = {
+    "popular": Case(lambda: popular(TRAIN, ITEMS), popular_scores),
+    "recent-popular": Case(lambda: recent_popular(TRAIN, ITEMS, share=0.3), recent_scores),
+    "item-knn": Case(lambda: item_knn(TRAIN, ITEMS, neighbours=3), knn_scores),
+    "counts": Case(lambda: counts(*transition_lists(), decay=0.5, history=4), count_scores),
+    "two-tower": Case(lambda: ExactRetriever(LastItemEncoder(), VECTORS), dot_scores),
+    "two-tower-faiss-hnsw": Case(lambda: FaissHnsw(LastItemEncoder(), VECTORS), dot_scores),
+    "two-tower-hnswlib": Case(lambda: HnswlibHnsw(LastItemEncoder(), VECTORS), dot_scores),
+    "sparcode": Case(lambda: SparcodeRetriever(PlantedPipeline(), rescore=100), dot_scores),
+    "sparcode-cache": Case(lambda: SparcodeRetriever(PlantedPipeline(), rescore=0), dot_scores),
+    "all-to-all": Case(lambda: AllToAllRetriever(PlantedPipeline()), dot_scores),
+}
+
+
+def right_answer(case: Case, history: list[int], k: int, include_seen: bool) -> list[tuple[int, float]]:
+    """Return (id, score) best first: scored items, then popular ones with score nan, then padding."""
+    scores = case.scores(history)
+    eligible = [item for item in range(ITEMS) if include_seen or item not in history]
+    ranked = sorted((item for item in eligible if scores[item] > -math.inf), key=lambda item: (-scores[item], item))
+    rest = [item for item in eligible if item not in ranked]
+    row = [(item, scores[item]) for item in ranked] + [(item, math.nan) for item in rest]
+    return (row + [(NO_ITEM, -math.inf)] * k)[:k]

@@ -1,0 +1,179 @@
+"""The import arrows of ARCHITECTURE.md, read from the source, and what a fresh interpreter really loads."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
+TRAINING_ONLY = {"torch", "faiss", "hnswlib", "matplotlib", "optuna", "pandas", "polars"}
+
+GROUND = {"types", "errors", "config", "seeding", "files"}
+ARROWS = {
+    **dict.fromkeys(GROUND, GROUND),
+    "data": GROUND,
+    "quantize": GROUND,
+    "run": GROUND | {"data"},
+    "model": GROUND | {"data", "quantize"},
+    "train": GROUND | {"data", "quantize", "model", "index", "run", "eval"},
+    "index": GROUND | {"data", "quantize", "run"},
+    "retrievers": GROUND | {"data", "index", "quantize", "eval", "run"},
+    "eval": GROUND | {"data", "run"},
+    "report": GROUND | {"eval"},
+    "api": GROUND | {"data", "index", "run"},
+    "__init__": set(),
+}
+"""Package -> packages it may import."""
+
+LAZY_ARROWS = {
+    # Files that open things by name do it inside functions.
+    "sparcode/__init__.py": {"api"},
+    "sparcode/api.py": {"train", "eval"},
+    "sparcode/eval/run.py": {"retrievers", "report"},
+    "sparcode/eval/benchmark.py": {"retrievers"},
+}
+
+# Third-party module -> files or folders that may import it; a trailing "()" means inside functions only.
+OWNERS = {
+    "torch": ["sparcode/model/", "sparcode/train/"],
+    "scipy": ["sparcode/train/", "sparcode/index/layout.py()", "sparcode/index/convert.py()"],
+    "faiss": ["sparcode/retrievers/hnsw.py()"],
+    "hnswlib": ["sparcode/retrievers/hnsw.py()"],
+    "matplotlib": ["sparcode/report/()"],
+    "optuna": ["sparcode/train/tune.py()"],
+    "pandas": ["sparcode/data/()"],
+    "polars": ["sparcode/data/()"],
+    "rich": ["sparcode/train/()", "sparcode/index/()", "sparcode/report/()", "sparcode/data/()", "sparcode/eval/()"],
+    "pickle": [],
+    "typer": ["cli/"],
+    "ir_measures": [],
+    "sklearn": [],
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the dotted module, whether it runs inside a function, whether only type checkers see it."""
+
+    module: str
+    lazy: bool
+    typing_only: bool
+    line: int
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Yield every import of a file, relative ones made absolute."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    yield from _walk(ast.parse(path.read_text(encoding="utf-8")), package, lazy=False, typing_only=False)
+
+
+def _walk(node: ast.AST, package: tuple[str, ...], lazy: bool, typing_only: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, lazy, typing_only, child.lineno)
+        elif isinstance(child, ast.ImportFrom):
+            base = ".".join(package[: len(package) - child.level + 1]) if child.level else ""
+            module = ".".join(part for part in (base, child.module) if part)
+            # `from sparcode import run` imports a module, `from sparcode.run import Run` a name: both count as run.
+            for name in [alias.name for alias in child.names] if module == "sparcode" else [None]:
+                yield Import(f"{module}.{name}" if name else module, lazy, typing_only, child.lineno)
+        else:
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            guarded = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            yield from _walk(child, package, lazy or inside, typing_only or guarded)
+
+
+def source_files(*folders: str) -> list[Path]:
+    """Return all Python files under the folders."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """Return the path relative to the repository, with forward slashes."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def top(path: Path) -> str:
+    """Return the part of sparcode a file belongs to: a package, or a module at the top."""
+    return path.relative_to(ROOT / "sparcode").with_suffix("").parts[0]
+
+
+def owned(path: str, owners: list[str], lazy: bool) -> bool:
+    """Tell whether one of the owners covers this file."""
+    return any(path.startswith(owner.removesuffix("()")) and (lazy or not owner.endswith("()")) for owner in owners)
+
+
+@pytest.mark.parametrize("path", source_files("sparcode"), ids=name_of)
+def test_arrows_inside_the_library(path: Path) -> None:
+    part = top(path)
+    assert part in ARROWS, f"{name_of(path)}: add {part!r} to ARROWS and to ARCHITECTURE.md"
+    for found in imports_of(path):
+        if found.typing_only or not found.module.startswith("sparcode."):
+            continue
+        target = found.module.split(".")[1]
+        lazy_allowed = LAZY_ARROWS.get(name_of(path), set()) if found.lazy else set()
+        allowed = ARROWS[part] | lazy_allowed | {part, "__version__"}
+        assert target in allowed, f"{name_of(path)}:{found.line} imports {found.module}: {part} may not import {target}"
+
+
+@pytest.mark.parametrize("path", source_files("sparcode", "cli"), ids=name_of)
+def test_third_party_modules_stay_with_their_owners(path: Path) -> None:
+    for found in imports_of(path):
+        root = found.module.split(".")[0]
+        if root in OWNERS and not found.typing_only:
+            where = "inside a function" if found.lazy else "at module level"
+            message = f"{name_of(path)}:{found.line} imports {found.module} {where}"
+            assert owned(name_of(path), OWNERS[root], found.lazy), message
+
+
+@pytest.mark.parametrize("path", source_files("cli"), ids=name_of)
+def test_the_command_line_imports_lazily(path: Path) -> None:
+    for found in imports_of(path):
+        eager_library = found.module.startswith("sparcode.") and found.module != "sparcode.errors"
+        heavy = found.module.split(".")[0] in HEAVY
+        message = f"{name_of(path)}:{found.line} imports {found.module} at module level"
+        assert found.lazy or found.typing_only or not (eager_library or heavy), message
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level modules a fresh interpreter holds after running ``code``."""
+    program = f"{code}\nimport json, sys\nsys.__stdout__.write('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def test_import_sparcode_is_light() -> None:
+    assert not loaded_by("import sparcode; sparcode.__version__") & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "--help"], ["train", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    # typer itself checks the defaults of a command with pydantic when the help of that command is asked for.
+    tolerated = set() if arguments[0].startswith("--") else {"pydantic"}
+    lines = ["from sparcode_cli.main import app", "try:", f"    app({arguments!r})"]
+    code = "\n".join([*lines, "except SystemExit as end:", "    assert not end.code"])
+    assert not (loaded_by(code) & HEAVY) - tolerated
+
+
+def test_the_serving_side_never_loads_the_training_side() -> None:
+    # scipy is not asked for here: numba loads it by itself where it is installed. Running without it has its own test.
+    parts = ["sparcode/index", "sparcode/retrievers", "sparcode/eval", "sparcode/data", "sparcode/quantize"]
+    names = [name_of(path).removesuffix(".py").replace("/", ".") for path in source_files(*parts)]
+    modules = sorted({name.removesuffix(".__init__") for name in names} | {"sparcode.api", "sparcode.run"})
+    loaded = loaded_by("import " + ", ".join(modules))
+    assert not loaded & TRAINING_ONLY, sorted(loaded & TRAINING_ONLY)
+
+
+def test_installed_packages_cover_every_folder() -> None:
+    folders = {path.parent for path in source_files("sparcode")}
+    missing = [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()]
+    assert not missing, f"no __init__.py in {missing}: an installed sparcode would lack them"
