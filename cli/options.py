@@ -32,6 +32,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one configuration key; may be repeated."),
 ]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where torch trains.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.  [default: 0]")]
 
 Columns = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ OutFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in RUN.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it exists.")]
 NoBaselines = Annotated[bool, typer.Option("--no-baselines", help="Do not train the two-tower beside SparCode.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where torch trains.")]
 Like = Annotated[
     Path | None,
     typer.Option("--like", metavar="RUN", help="With --split-by none: epochs, sizes and weights of an evaluated RUN."),
@@ -33,7 +32,7 @@ def train_command(
     resume: Resume = False,
     overwrite: Overwrite = False,
     no_baselines: NoBaselines = False,
-    device: Device = "auto",
+    device: options.Device = "auto",
     seed: options.Seed = None,
     like: Like = None,
     columns: options.Columns = None,

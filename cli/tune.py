@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from .output import note
 
 OutFile = Annotated[Path, typer.Option("--out", metavar="CONFIG", help="TOML file to write.", show_default=False)]
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials.")]
+System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="Which model is tuned.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.0, help="Stop starting trials after this long.")]
 
 System = Annotated[str, typer.Option("--system", help="What the trials train: sparcode or two-tower.")]
@@ -22,7 +23,8 @@ def tune_command(
     data: options.Data,
     out: OutFile,
     trials: Trials = 20,
-    minutes: Minutes = None,
+    minutes: System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="Which model is tuned.")]
+Minutes = None,
     system: System = "sparcode",
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,

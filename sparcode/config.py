@@ -43,10 +43,12 @@ class ModelConfig(Section):
     width: int = Field(64, ge=4, le=1024, description="d, width of every token")
     heads: int | None = Field(None, ge=1, le=32, description="K_u, query tokens; absent: 1")
     item_tokens: int = Field(1, ge=1, le=16, description="K_c, tokens of an item")
-    blocks: int = Field(1, ge=1, le=8, description="transformer blocks (sasrec) or GRU layers (gru4rec)")
-    attention_heads: int = Field(1, ge=1, le=16, description="heads inside each attention layer")
+    blocks: int | None = Field(
+        None, ge=1, le=8, description="transformer blocks (sasrec) or GRU layers (gru4rec); absent: from the data"
+    )
+    attention_heads: int | None = Field(None, ge=1, le=16, description="heads of each attention layer; absent: as blocks")
     history: int = Field(50, ge=1, le=1000, description="events of the history the tokenizer reads")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float | None = Field(None, ge=0, lt=1, description="absent: more for sparser data")
     temperature: float = Field(0.1, gt=0, description="divides cosine scores")
     item_content: bool = Field(False, description="add item metadata to item tokens and history")
     item_id_dropout: float = Field(0.0, ge=0, lt=1, description="share of item ids hidden in training, content stays")
@@ -90,7 +92,7 @@ class TrainConfig(Section):
 
     epochs: int | None = Field(None, ge=1, description="length of the schedule; absent: from the data")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs of the schedule")
-    patience: int = Field(5, ge=1, description="epochs without a better validation metric before stopping")
+    patience: int = Field(10, ge=1, description="epochs without a better validation metric before stopping")
     batch_positions: int = Field(1024, ge=16, description="sequence positions a step, padding included")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)

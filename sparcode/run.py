@@ -14,7 +14,7 @@ from sparcode.files import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     from sparcode.config import Config
-    from sparcode.data.dataset import Dataset
+    from sparcode.data.storage import Dataset
 
 FORMAT = 1
 MODEL_FILES = (
@@ -24,6 +24,7 @@ MODEL_FILES = (
     "rescorer.safetensors",
     "codes.safetensors",
     "transitions.safetensors",
+    "popularity.safetensors",
 )
 """Files whose content the index depends on; their digests make the model hash."""
 
@@ -59,7 +60,7 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """Id maps, sequences, splits, titles and features."""
-        from sparcode.data.dataset import open_dataset
+        from sparcode.data.storage import open_dataset
 
         return open_dataset(self.folder / "data")
 

@@ -37,13 +37,15 @@ def clean(table: pa.Table, config: DataConfig) -> tuple[Interactions, dict[str, 
     _require(len(rows), f"--where {config.where!r}")
     used = {role: name for role, name in columns.items() if role in {"user", "item", "time", *_needed(config)}}
     events = build_interactions(selected, used, rows)
+    if events.times is None:
+        warnings.warn("no time column: the order of the rows is taken as time", NoTimeWarning, stacklevel=3)
     for reason, step in _steps(table, columns, config):
         before = len(events)
         events = step(events)
         if reason != "time":
             summary["dropped"][reason] = before - len(events)
         _require(len(events), f"--{reason.replace('_', '-')}")
-    return _sorted(events), summary
+    return events, summary
 
 
 def drop_low_ratings(events: Interactions, min_rating: float) -> Interactions:
@@ -53,16 +55,20 @@ def drop_low_ratings(events: Interactions, min_rating: float) -> Interactions:
 
 
 def drop_duplicates(events: Interactions) -> Interactions:
-    """Keep the first of rows with the same user, item and time; nothing is a duplicate without times."""
+    """Keep the first of rows with the same user, item and time; nothing is a duplicate without times.
+
+    Events must be sorted by user and time.
+    """
     if events.times is None:
         return events
-    order = np.lexsort((events.items, events.times, events.users))
-    users, items, times = events.users[order], events.items[order], events.times[order]
-    again = (users[1:] == users[:-1]) & (items[1:] == items[:-1]) & (times[1:] == times[:-1])
-    if not again.any():
-        return events
+    same = (events.users[1:] == events.users[:-1]) & (events.times[1:] == events.times[:-1])
+    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    moment = np.cumsum(np.insert(~same, 0, False))[tied]
+    order = np.lexsort((events.items[tied], moment))
+    moment, items = moment[order], events.items[tied][order]
+    again = (moment[1:] == moment[:-1]) & (items[1:] == items[:-1])
     keep = np.ones(len(events), dtype=bool)
-    keep[order[1:][again]] = False
+    keep[tied[order[1:][again]]] = False
     return events.select(keep)
 
 
@@ -110,17 +116,22 @@ def _steps(
     if config.min_rating is not None:
         low = config.min_rating
         steps.append(("min_rating", lambda events: drop_low_ratings(events, low)))
-    steps.append(("time", lambda events: check_times(events, table, columns)))
+    steps.append(("time", lambda events: chronological(check_times(events, table, columns))))
     steps.append(("duplicates", drop_duplicates))
     if config.k_core > 1:
         steps.append(("k_core", lambda events: k_core(events, config.k_core)))
     return steps
 
 
-def _sorted(events: Interactions) -> Interactions:
+def chronological(events: Interactions) -> Interactions:
+    """Sort by user, then time; equal times keep file order, and so does everything without times."""
     if events.times is None:
-        warnings.warn("no time column: the order of the rows is taken as time", NoTimeWarning, stacklevel=4)
         return events.select(np.argsort(events.users, kind="stable"))
+    start, users = events.times.min(), events.users.astype(np.int64)
+    span = events.times.max() - start + 1
+    if span * len(events.user_ids) < 2.0**53 and not (events.times % 1).any():
+        # One integer key sorts ten times faster than two keys.
+        return events.select(np.argsort(users * int(span) + (events.times - start).astype(np.int64), kind="stable"))
     return events.select(np.lexsort((events.times, events.users)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sparcode.data.views import view
 from sparcode.errors import DataError, UnknownIdError
 
 ExternalId = str | int
@@ -106,7 +107,7 @@ class IdMap:
         if self.is_integer:
             if not -(2**63) <= int(key) < 2**63:
                 return None
-            places = np.flatnonzero(self.external.to_numpy() == key)
+            places = np.flatnonzero(view(self.external) == key)
             return int(places[0]) if len(places) else None
         place = self.external.index(key).as_py()
         return None if place < 0 else int(place)

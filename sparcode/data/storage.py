@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
+from sparcode.data.views import view
 from sparcode.errors import CorruptIndexError
 from sparcode.files import atomic_path, read_json, sync_directory, write_json
 from sparcode.types import EvaluationSet, Queries, Sequences
@@ -122,7 +123,7 @@ def open_dataset(folder: Path) -> Dataset:
         titles=Titles(items["title"]) if "title" in items else None,
         item_features=reader.features("item_features", content),
         user_features=reader.features("user_features", content),
-        popularity=items["popularity"].to_numpy(),
+        popularity=view(items["popularity"]),
         summary=content["summary"],
     )
 
@@ -216,7 +217,7 @@ class _Reader:
         """Return saved sequences; item ids are checked against the number of items."""
         columns = self.table(name)
         indptr, items = self._ragged(name, columns["items"], count)
-        times = columns["times"].values.to_numpy() if "times" in columns else np.zeros(0)
+        times = view(columns["times"].values) if "times" in columns else np.zeros(0)
         return Sequences(indptr, items, times)
 
     def evaluation_set(self, name: str, count: int) -> EvaluationSet | None:
@@ -226,8 +227,8 @@ class _Reader:
         columns = self.table(name)
         indptr, items = self._ragged(name, columns["history"], count)
         targets = self._ragged(name, columns["targets"], count)
-        times = columns["time"].to_numpy() if "time" in columns else None
-        return EvaluationSet(columns["user"].to_numpy(), Queries(indptr, items, times=times), *targets)
+        times = view(columns["time"]) if "time" in columns else None
+        return EvaluationSet(view(columns["user"]), Queries(indptr, items, times=times), *targets)
 
     def features(self, name: str, content: dict[str, Any]) -> Features | None:
         """Return saved features, or None when the dataset has none."""
@@ -238,13 +239,12 @@ class _Reader:
         indptr, words = self._ragged(name, columns["categories"], len(layout.vocabulary))
         rows = len(indptr) - 1
         numeric, vector = (
-            columns[part].values.to_numpy().reshape(rows, -1) if part in columns else None
-            for part in ("numeric", "vector")
+            view(columns[part].values).reshape(rows, -1) if part in columns else None for part in ("numeric", "vector")
         )
         return Features(layout, indptr, words, np.zeros((rows, 0), np.float32) if numeric is None else numeric, vector)
 
     def _ragged(self, name: str, column: pa.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
-        indptr, values = column.offsets.to_numpy(), column.values.to_numpy()
+        indptr, values = view(column.offsets), view(column.values)
         # Consumers use these as array positions, also in compiled code without bounds checks.
         ordered = indptr[0] == 0 and indptr[-1] == len(values) and bool((indptr[1:] >= indptr[:-1]).all())
         if not ordered or (len(values) and not 0 <= values.min() <= values.max() < count):

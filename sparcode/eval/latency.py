@@ -25,14 +25,14 @@ class Stages:
     """How a system answers one query, in parts and as a whole.
 
     ``encode(query)`` gives a state, ``retrieve(state)`` candidates, ``rescore(state, candidates)`` hits (None: the
-    system has no such stage, its time is 0). ``whole(history)`` is the path a server would call: ``total`` is its
+    system has no such stage, its time is 0). ``whole(query)`` is the path a server would call: ``total`` is its
     time, not the sum of the parts. ``prepare`` runs before each query, outside the clock.
     """
 
     encode: Callable[[Queries], Any]
     retrieve: Callable[[Any], Any]
     rescore: Callable[[Any, Any], Any] | None
-    whole: Callable[[np.ndarray], Hits]
+    whole: Callable[[Queries], Hits]
     prepare: Callable[[], None] = nothing
 
 
@@ -107,10 +107,9 @@ def _parts(system: Stages, query: Queries) -> tuple[float, float, float]:
 
 
 def _whole(system: Stages, query: Queries) -> float:
-    history = query.items
     system.prepare()
     start = time.perf_counter_ns()
-    system.whole(history)
+    system.whole(query)
     return (time.perf_counter_ns() - start) / 1e3
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparcode.errors import ConfigError, DataError, MissingExtraError
+from sparcode.data.features import with_user_features
 from sparcode.eval.evaluate import EvaluationResult, evaluate, evaluation_json, exhaustive_sample, write_per_query
 from sparcode.files import write_json, write_text
 from sparcode.run import Run
@@ -49,6 +50,8 @@ def evaluation_set_of(run: Run, split: str) -> EvaluationSet:
     evaluation_set: EvaluationSet | None = getattr(run.dataset, split)
     if evaluation_set is None or len(evaluation_set) == 0:
         raise DataError(f"{run.folder} holds no {split} set; train with --split-by leave-last-out, time or column")
+    if run.config.model.user_features and run.dataset.user_features is not None:
+        return with_user_features(evaluation_set, run.dataset.user_features)
     return evaluation_set
 
 

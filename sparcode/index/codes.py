@@ -57,7 +57,7 @@ def decode(codes: np.ndarray, codebooks: np.ndarray, kind: str) -> np.ndarray:
     parts = [book[column] for book, column in zip(codebooks, codes.T, strict=True)]
     if kind == "product":
         return np.concatenate(parts, axis=1).astype(np.float32)
-    return np.sum(parts, axis=0, dtype=np.float32)
+    return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
 
 def nearest_stored(vectors: np.ndarray, stored: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ import numpy as np
 from numba import njit
 
 # error_model="numpy": the test for division by zero that Python asks for would keep loops scalar.
-kernel: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-"""Decorator of kernels that may reorder sums; NaN and infinity keep their meaning."""
+kernel: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+"""Decorator of kernels. Sums keep the order of the source: loops that write have a vector and a scalar version, chosen
+by where the arrays lie in memory, and only a fixed order gives both the same bits."""
 
-# Reordering would undo the two-step range reduction below.
-_exact: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+# Sums over one loop that only reads: there is one version of it, so reordering is safe and lets it vectorise.
+_reduction: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -33,7 +34,7 @@ _OFFSET = np.float32(127.5)
 _MANTISSA = np.int32(23)
 
 
-@_exact
+@kernel
 def exp32(x):
     """Return e^x in float32, x clipped to [-87, 88], relative error about 1e-7 (Cephes expf); it vectorises."""
     x = min(max(x, _LOWEST), _HIGHEST)
@@ -47,18 +48,45 @@ def exp32(x):
     return (y * x * x + x + _ONE) * power.view(np.float32)
 
 
-@_exact
+@kernel
 def sigmoid_in_place(x):
     """Replace every x by 1 / (1 + e^-x)."""
     for i in range(x.shape[0]):
         x[i] = _ONE / (_ONE + exp32(-x[i]))
 
 
-@_exact
+@kernel
 def tanh_in_place(x):
     """Replace every x by 1 - 2 / (1 + e^2x)."""
     for i in range(x.shape[0]):
         x[i] = _ONE - _TWO / (_ONE + exp32(x[i] + x[i]))
+
+
+@_reduction
+def dot(a, b):
+    """Return the inner product of two vectors."""
+    total = _ZERO
+    for i in range(a.shape[0]):
+        total += a[i] * b[i]
+    return total
+
+
+@_reduction
+def mean_of(x):
+    """Return the mean of a vector."""
+    total = _ZERO
+    for i in range(x.shape[0]):
+        total += x[i]
+    return total / np.float32(x.shape[0])
+
+
+@_reduction
+def variance_of(x, mean):
+    """Return the biased variance of a vector around ``mean``."""
+    total = _ZERO
+    for i in range(x.shape[0]):
+        total += (x[i] - mean) * (x[i] - mean)
+    return total / np.float32(x.shape[0])
 
 
 @kernel
@@ -67,21 +95,11 @@ def softmax_in_place(x, count):
     highest = x[0]
     for i in range(1, count):
         highest = max(highest, x[i])
-    total = _ZERO
     for i in range(count):
         x[i] = exp32(x[i] - highest)
-        total += x[i]
+    factor = _ONE / (mean_of(x[:count]) * np.float32(count))
     for i in range(count):
-        x[i] /= total
-
-
-@kernel
-def dot(a, b):
-    """Return the inner product of two vectors."""
-    total = _ZERO
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
+        x[i] *= factor
 
 
 @kernel
@@ -120,16 +138,9 @@ def affine_relu(x, weight, bias, out):
 @kernel
 def layer_norm(x, gain, offset, epsilon, out):
     """Set ``out = (x - mean) / sqrt(variance + epsilon) * gain + offset``; variance is the biased one."""
-    width = x.shape[0]
-    mean = _ZERO
-    for i in range(width):
-        mean += x[i]
-    mean /= np.float32(width)
-    variance = _ZERO
-    for i in range(width):
-        variance += (x[i] - mean) * (x[i] - mean)
-    scale = _ONE / np.sqrt(variance / np.float32(width) + epsilon)
-    for i in range(width):
+    mean = mean_of(x)
+    scale = _ONE / np.sqrt(variance_of(x, mean) + epsilon)
+    for i in range(x.shape[0]):
         out[i] = (x[i] - mean) * scale * gain[i] + offset[i]
 
 

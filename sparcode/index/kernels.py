@@ -136,12 +136,12 @@ def collect(
 
 
 @njit(cache=True, nogil=True)
-def threshold_bucket(histogram: np.ndarray, highest: Number, need: Number) -> tuple[Number, Number]:
-    """Return (bucket, keys above it): the highest bucket at which ``need`` keys are reached; clears the cells.
+def threshold_bucket(histogram: np.ndarray, highest: Number, need: Number) -> Number:
+    """Return the highest bucket down to which there are ``need`` keys, and clear the cells.
 
     Cells above ``highest`` are zero. With fewer than ``need`` keys the answer is bucket 0.
     """
-    above = _U0
+    above: Number = _U0
     bucket = highest
     while bucket > _U0:
         size = histogram[bucket]
@@ -151,7 +151,7 @@ def threshold_bucket(histogram: np.ndarray, highest: Number, need: Number) -> tu
         bucket -= _U1
     for b in range(_U0, highest + _U1):
         histogram[b] = _U0
-    return bucket, above
+    return bucket
 
 
 @njit(cache=True, nogil=True)
@@ -204,7 +204,7 @@ def insertion_sort(keys: np.ndarray) -> None:
     """Sort a few keys descending."""
     for i in range(_U1, np.uint64(len(keys))):
         key = keys[i]
-        j = i
+        j: Number = i
         while j > _U0 and keys[j - _U1] < key:
             keys[j] = keys[j - _U1]
             j -= _U1
@@ -263,7 +263,7 @@ def keep_largest(keys: np.ndarray, need: Number, histogram: np.ndarray) -> None:
         highest = (high - low) >> shift
         for i in range(np.uint64(len(stretch))):
             histogram[(stretch[i] - low) >> shift] += _U1
-        bucket, _ = threshold_bucket(histogram, highest, need - start)
+        bucket = threshold_bucket(histogram, highest, need - start)
         start, stop = split(keys, start, stop, low, shift, bucket)
 
 
@@ -298,7 +298,7 @@ def select(
 
     ``histogram`` holds the counts by ``key >> shift`` on entry and zeros on return.
     """
-    bucket, _ = threshold_bucket(histogram, highest, np.uint64(k))
+    bucket = threshold_bucket(histogram, highest, np.uint64(k))
     above, equal = partition(keys, spare, bucket, shift)
     results = min(np.uint64(k), above + equal)
     needed = results - above

@@ -88,6 +88,7 @@ class Pipeline:
     def __init__(
         self, encoder: Encoder, searcher: Searcher, rescorer: Rescorer, settings: QuerySettings,
         *, rescore: int = 100, codebooks: np.ndarray | None = None, codebook_kind: str = "product",
+        fill_order: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.encoder, self.searcher, self.rescorer = encoder, searcher, rescorer
         self.settings, self.default_rescore = settings, rescore
@@ -96,6 +97,8 @@ class Pipeline:
         learned = index.has_family("learned") and index.family("learned").rows > 0 and codebooks is not None
         self.resolver = CodeResolver(index, codebooks, codebook_kind) if learned and codebooks is not None else None
         self.item_first_row = index.family("item").first_row if index.has_family("item") else None
+        # Ids ascend by falling popularity, unless items were appended to an earlier run's ids.
+        self.fill_order = np.arange(self.item_count) if fill_order is None else fill_order
         self._weigh(settings)
 
     @classmethod
@@ -118,6 +121,7 @@ class Pipeline:
             encoder, searcher, Rescorer.open(run.model_folder),
             settings or QuerySettings.from_json(run.query_settings),
             rescore=run.config.query.rescore, codebooks=arrays.get("codebooks"), codebook_kind=kind,
+            fill_order=_fill_order(run),
         )  # fmt: skip
 
     def with_settings(self, settings: QuerySettings) -> Pipeline:
@@ -272,8 +276,7 @@ class Pipeline:
             used = hits.ids[row] != NO_ITEM
             eligible[hits.ids[row][used]] = False
             start = int(used.sum())
-            # Ids ascend by falling popularity, so the first eligible ids are the most popular ones.
-            popular = np.flatnonzero(eligible)[: hits.ids.shape[1] - start]
+            popular = self.fill_order[eligible[self.fill_order]][: hits.ids.shape[1] - start]
             hits.ids[row, start : start + len(popular)] = popular
             hits.scores[row, start : start + len(popular)] = np.nan
         return hits
@@ -331,6 +334,11 @@ class Pipeline:
         items = queries.items
         if len(items) and (items.min() < 0 or items.max() >= self.item_count):
             raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
+
+
+def _fill_order(run: Run) -> np.ndarray | None:
+    path = run.model_folder / "popularity.safetensors"
+    return read_arrays(path)["order"] if path.exists() else None
 
 
 def _padded(values: np.ndarray, width: int, value: float) -> np.ndarray:

@@ -16,6 +16,8 @@ depend on which other codes or items were scored with it: blocks and workers can
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 from numba import njit
 
@@ -24,6 +26,20 @@ from sparcode.index.rescorer import Rescorer, dense
 
 _FAST = {"contract", "reassoc", "nsz", "nnan"}
 _DOT, _HADAMARD, _CONCATENATION = 0, 1, 2
+
+
+class ListScorer(Protocol):
+    """Whatever can fill posting lists: scores of codes against ranges of items."""
+
+    item_count: int
+
+    def plan(self, codes: np.ndarray) -> Any:
+        """Prepare codes (C, M) uint16 for ``scores``."""
+        ...
+
+    def scores(self, plan: Any, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return S (stop - start, C) float32 of items ``start:stop``."""
+        ...
 
 
 class CodeScorer:
@@ -181,7 +197,7 @@ def project(vectors: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def angle_of(slots: np.ndarray, angles: np.ndarray) -> float:
+def angle_of(slots, angles):  # type: ignore[no-untyped-def]
     """Return the cosine term of one code: the sum over its codewords."""
     total = np.float32(0.0)
     for m in range(slots.shape[0]):

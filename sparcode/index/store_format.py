@@ -117,7 +117,7 @@ def _check_families(families: Any) -> None:
 
 
 def _check_arrays(manifest: dict[str, Any]) -> None:
-    arrays = manifest.get("arrays")
+    arrays: Any = manifest.get("arrays")
     known = isinstance(arrays, dict) and set(REQUIRED) <= set(arrays) <= set(DTYPES)
     _require(known, f"its arrays are not {', '.join(DTYPES)}")
     for name, entry in arrays.items():
@@ -179,5 +179,5 @@ def _count(values: dict[str, Any], key: str) -> int:
 
 
 def _finite(values: dict[str, Any], key: str) -> None:
-    value = values.get(key)
+    value: Any = values.get(key)
     _require(type(value) in (int, float) and math.isfinite(value), f"{key} is {value!r}, expected a finite number")

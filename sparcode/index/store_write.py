@@ -117,7 +117,7 @@ class _Writer:
         entries = {}
         for name, array in index.arrays().items():
             raw = np.ascontiguousarray(array, form.DTYPES[name])
-            content = memoryview(raw.reshape(-1).view(np.uint8)) if raw.nbytes else memoryview(b"")
+            content: Any = raw.reshape(-1).view(np.uint8).data if raw.nbytes else b""
             entries[name] = {
                 "file": f"{name}.bin",
                 "dtype": form.DTYPES[name],

@@ -18,7 +18,7 @@ SEEDING_ROWS_PER_CLUSTER = 32
 
 @dataclass(frozen=True)
 class KMeans:
-    """A clustering: ``centroids`` (k, d) float32, ``assignment`` (rows,) int32, ``inertia`` sum of squared distances."""
+    """A clustering: ``centroids`` (k, d) float32, ``assignment`` (rows,) int32, ``inertia`` summed squared distance."""
 
     centroids: np.ndarray
     assignment: np.ndarray

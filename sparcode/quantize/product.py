@@ -9,7 +9,7 @@ from sparcode.seeding import derive
 
 
 def fit(vectors: np.ndarray, books: int, codewords: int, seed: int) -> np.ndarray:
-    """Return codebooks (M, N, d/M) float32 fitted to ``vectors`` (rows, d); raises ValueError if M does not divide d."""
+    """Return codebooks (M, N, d/M) float32 fitted to ``vectors`` (rows, d); ValueError if M does not divide d."""
     parts = _split(vectors, books)
     fitted = [kmeans(part, codewords, seed=derive(seed, "product", m)).centroids for m, part in enumerate(parts)]
     return np.stack(fitted)

@@ -12,6 +12,7 @@ from sparcode.report.tables import system_label
 
 _COLOURS = {"sparcode": "#c0392b", "sparcode-cache": "#e67e22", "two-tower-exact": "#2c3e50"}
 _OTHERS = {"two-tower-faiss-hnsw": "#2980b9", "two-tower-hnswlib": "#16a085"}
+_MARKERS = "osD^"
 _BYTES = {"cache_bytes": "#e67e22", "rescoring_bytes": "#c0392b", "encoder_bytes": "#7f8c8d"}
 
 
@@ -50,19 +51,24 @@ def _matplotlib() -> tuple[Any, Any]:
 
 def _quality_latency(axes: Any, document: dict[str, Any]) -> None:
     metric = f"ndcg@{document.get('settings', {}).get('k', 10)}"
+    marks: dict[str, int] = {}
     for row in document["rows"]:
         total, value = row["latency_us"]["total"], row["metrics"][metric]
         low, high = row.get("intervals", {}).get(metric, (value, value))
         error = [[max(value - low, 0)], [max(high - value, 0)]]
         tail = [[0], [max(total["p95"] - total["p50"], 0)]]
-        style = {"fmt": "o", "capsize": 3, "elinewidth": 0.8, "color": _colour(row["system"])}
+        marks[row["system"]] = marks.get(row["system"], -1) + 1  # points of one graph differ by their marker
+        marker = _MARKERS[marks[row["system"]] % len(_MARKERS)]
+        style = {"fmt": marker, "capsize": 3, "elinewidth": 0.8, "color": _colour(row["system"])}
         axes.errorbar(total["p50"], value, yerr=error, xerr=tail, label=system_label(row), **style)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("whole query, µs (p50, whisker to p95; one thread, encoding included)")
     axes.set_ylabel(f"{metric} (95 % interval)")
     axes.set_title("Quality against latency")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
 
 
 def _bytes(axes: Any, document: dict[str, Any]) -> None:
@@ -80,7 +86,7 @@ def _bytes(axes: Any, document: dict[str, Any]) -> None:
     axes.margins(x=0.12)
     axes.set_xlabel("MB (10^6 bytes)")
     axes.set_title("Bytes the online path opens")
-    axes.legend(fontsize=8)
+    axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
 
 
 def _recall_curve(axes: Any, document: dict[str, Any]) -> None:
@@ -90,6 +96,7 @@ def _recall_curve(axes: Any, document: dict[str, Any]) -> None:
     for value in (0.95, 0.99):
         axes.axhline(value, color="#7f8c8d", linewidth=0.8, linestyle="--")
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("ef (candidates kept while searching)")
     axes.set_ylabel(f"index_recall@{document.get('settings', {}).get('k', 10)}")
     axes.set_title("Recall of the graphs against exact search")

@@ -74,6 +74,6 @@ class ExactRetriever:
         rank_rows(scores, np.array([0, len(history)], np.int64), history, True, ids, values)
         return Hits(ids, values)
 
-    def retrieve_one(self, history: np.ndarray, k: int) -> Hits:
+    def retrieve_one(self, history: np.ndarray, k: int, features: np.ndarray | None = None) -> Hits:
         """Encode and search one non-empty history; hits of shape (1, k)."""
-        return self.search_one(self.encoder.encode_one(history, None), history, k)
+        return self.search_one(self.encoder.encode_one(history, features), history, k)

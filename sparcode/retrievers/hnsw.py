@@ -93,12 +93,19 @@ class HnswRetriever:
 
     def search_one(self, tokens: np.ndarray, history: np.ndarray, k: int) -> Hits:
         """Search for one query that has tokens (K_u, d), leaving out ``history``; hits of shape (1, k)."""
+        self.prepare()
+        if len(tokens) == 1:
+            fetch = min(self.item_count, k + _SPARE + min(len(history), 2 * k))
+            found, values = self._knn(tokens, fetch)
+            ids, scores, count = _keep_one(found, values, history, k)
+            if count == k:
+                return Hits(ids, scores)
         indptr = np.array([0, len(history)], np.int64)
         return self._search(tokens[None], np.ones(1, np.bool_), indptr, history, k, True)
 
-    def retrieve_one(self, history: np.ndarray, k: int) -> Hits:
+    def retrieve_one(self, history: np.ndarray, k: int, features: np.ndarray | None = None) -> Hits:
         """Encode and search one non-empty history; hits of shape (1, k)."""
-        return self.search_one(self.encoder.encode_one(history, None), history, k)
+        return self.search_one(self.encoder.encode_one(history, features), history, k)
 
     def _search(
         self, tokens: np.ndarray, known: np.ndarray, indptr: np.ndarray, items: np.ndarray, k: int, exclude: bool
@@ -167,7 +174,7 @@ class HnswlibHnsw(HnswRetriever):
             labels, distances = self._index.knn_query(vectors, k=k, num_threads=1)
         except RuntimeError:
             return self._knn_rows(vectors, k)
-        return labels.astype(np.int64), 1.0 - distances
+        return labels, 1.0 - distances
 
     def _knn_rows(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         # hnswlib refuses a batch of which one row finds fewer than k; search with the largest ef, row by row.
@@ -235,6 +242,24 @@ def _insert(ids: np.ndarray, scores: np.ndarray, count: int, item: int, score: f
     ids[place] = item
     scores[place] = score
     return min(count + 1, k)
+
+
+@njit(cache=True, nogil=True)
+def _keep_one(found: np.ndarray, values: np.ndarray, history: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the first k results of one token (1, fetch) that are not in ``history``, and how many there are."""
+    ids = np.empty((1, k), np.int32)
+    scores = np.empty((1, k), np.float32)
+    count = 0
+    for place in range(found.shape[1]):
+        item = found[0, place]
+        seen = item < 0
+        for other in history:
+            if other == item:
+                seen = True
+                break
+        if not seen:
+            count = _insert(ids[0], scores[0], count, item, values[0, place])
+    return ids, scores, count
 
 
 @njit(cache=True, nogil=True)

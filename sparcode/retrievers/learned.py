@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sparcode.errors import QueryError
 from sparcode.types import Hits, Queries
 
 
@@ -42,4 +43,6 @@ class AllToAllRetriever:
 
     def retrieve(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
         """Return (B, k) hits."""
+        if k < 1:
+            raise QueryError(f"k is {k}; expected at least 1")
         return self.pipeline.retrieve_exhaustive(queries, k, include_seen=include_seen)

@@ -10,11 +10,12 @@ from sparcode.errors import MissingExtraError, RunError
 from sparcode.eval.benchmark import EXACT, System
 from sparcode.eval.latency import Stages, nothing
 from sparcode.eval.operating_points import tune
+from sparcode.index.pipeline import Pipeline
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswRetriever
 from sparcode.retrievers.learned import AllToAllRetriever, SparcodeRetriever
 from sparcode.retrievers.registry import open_hnsw, open_two_tower
-from sparcode.types import EvaluationSet
+from sparcode.types import EvaluationSet, Queries
 
 
 def open_systems(
@@ -49,8 +50,6 @@ def open_systems(
 
 def sparcode_systems(run: Any, k: int) -> list[System]:
     """Return ``sparcode-cache`` and ``sparcode`` over one pipeline."""
-    from sparcode.index.pipeline import Pipeline
-
     pipeline = Pipeline.open(run.folder)
     folder, candidates = run.folder / "model", run.config.query.rescore
     encoder_bytes, rescoring_bytes = _file_bytes(folder, "encoder"), _file_bytes(folder, "rescorer")
@@ -77,27 +76,38 @@ def _file_bytes(folder: Path, stem: str) -> int:
     return sum(path.stat().st_size for path in files if path.exists())
 
 
-def _pipeline_stages(pipeline: Any, k: int, rescore: int) -> Stages:
+def _pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
+    # The stages of ``recommend_one``, so that parts and whole are the same path.
     depth = max(k, rescore)
+
+    def retrieve(state: tuple[Any, ...]) -> Any:
+        (_, rows, weights, _), history = state
+        return pipeline.searcher.search_one(rows, weights, depth, history)
+
+    def finish(state: tuple[Any, ...], found: Any) -> Any:
+        (tokens, rows, weights, first_item), _ = state
+        return pipeline.rescore_one(tokens, rows, weights, first_item, found[0])
+
     return Stages(
-        encode=pipeline.encode,
-        retrieve=lambda state: pipeline.search(state, depth),
-        rescore=(lambda state, found: pipeline.rescore(state, found, k)) if rescore else None,
-        whole=lambda history: pipeline.recommend_one(history, k, rescore=rescore),
+        encode=lambda query: (pipeline.encode_one(query.items, _features(query)), query.items),
+        retrieve=retrieve,
+        rescore=finish if rescore else None,
+        whole=lambda query: pipeline.recommend_one(query.items, k, rescore=rescore, features=_features(query)),
     )
 
 
 def _dense_stages(retriever: ExactRetriever | HnswRetriever, k: int) -> Stages:
-    def encode(query: Any) -> Any:
-        return retriever.encoder.encode_one(query.items, None), query.items
-
     return Stages(
-        encode=encode,
+        encode=lambda query: (retriever.encoder.encode_one(query.items, _features(query)), query.items),
         retrieve=lambda state: retriever.search_one(state[0], state[1], k),
         rescore=None,
-        whole=lambda history: retriever.retrieve_one(history, k),
+        whole=lambda query: retriever.retrieve_one(query.items, k, _features(query)),
         prepare=retriever.prepare if isinstance(retriever, HnswRetriever) else nothing,
     )
+
+
+def _features(query: Queries) -> Any:
+    return None if query.user_features is None else query.user_features[0]
 
 
 def _exact_system(exact: ExactRetriever, encoder_bytes: int, k: int) -> System:

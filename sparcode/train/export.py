@@ -125,6 +125,13 @@ def export_transitions(sequences: Sequences, item_count: int, config: Config, fo
     write_arrays(folder / "transitions.safetensors", {"indptr": indptr, "items": items, "values": values}, {})
 
 
+def export_fill_order(popularity: np.ndarray, folder: Path) -> None:
+    """Write the items by falling training popularity where that is not the order of their ids (``--like``)."""
+    order = np.lexsort((np.arange(len(popularity)), -popularity)).astype(np.int32)
+    if not (order == np.arange(len(order))).all():
+        write_arrays(folder / "popularity.safetensors", {"order": order}, {})
+
+
 @torch.no_grad()
 def _codes_of_positions(
     model: SparCodeModel, objective: Objective, sequences: Sequences, config: Config

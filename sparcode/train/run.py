@@ -21,7 +21,7 @@ from sparcode.model.two_tower import TwoTowerModel
 from sparcode.run import FORMAT, Run, hash_model
 from sparcode.seeding import derive
 from sparcode.train.defaults import resolve
-from sparcode.train.export import export_codes, export_sparcode, export_transitions, export_two_tower
+from sparcode.train.export import export_codes, export_fill_order, export_sparcode, export_transitions, export_two_tower
 from sparcode.train.loop import Callback, LoopState, Trainer
 from sparcode.train.negatives import CandidateSampler
 from sparcode.train.objective import Objective
@@ -112,9 +112,13 @@ class TrainingJob:
         like = None if earlier is None else earlier.dataset
         dataset = load_dataset(data, self.config.data, seed=self.config.seed, like=like)
         if int(dataset.train.indptr[-1]) < 2:
-            raise DataError(
-                f"{dataset.train.indptr[-1]} training events left after cleaning and splitting; at least 2 needed"
-            )
+            found = int(dataset.train.indptr[-1])
+            raise DataError(f"{found} training events left after cleaning and splitting; at least 2 needed")
+        self._item_features(dataset)
+        self._width(dataset)
+        # Everything that can be refused has been: only now an earlier run gives way.
+        if self.out.exists() and not resume:
+            shutil.rmtree(self.out)
         save_dataset(dataset, folder)
         return dataset
 
@@ -138,6 +142,7 @@ class TrainingJob:
         trainer, state = self.fit("sparcode", dataset, resume)
         export_sparcode(trainer.model, folder)
         export_transitions(dataset.train, dataset.item_count, self.config, folder)
+        export_fill_order(dataset.popularity, folder)
         codes = export_codes(trainer.model, trainer.objective, dataset.train, self.config, folder)
         summary = _summary(state) | codes
         write_json(folder / "trained.json", summary)

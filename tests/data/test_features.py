@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcode.data.features import Features
+from sparcode.data.features import Features, with_user_features
 from sparcode.data.ids import IdMap
 from sparcode.data.metadata import category_values, encode, encode_like, numbers, read_metadata, vectors
+from sparcode.data.views import view
 from sparcode.errors import QueryError
+from sparcode.types import EvaluationSet, Queries
 
 ROWS = 40
 
@@ -90,7 +92,7 @@ def test_dense_equals_slow_reference(features: Features) -> None:
 
 def test_json_query_equals_row(features: Features) -> None:
     asked = {"genres": ["Action", "Drama"], "tags": "y", "brand": "Canon", "code": 1.0, "flag": False, "year": 1951}
-    assert np.allclose(features.encode_json(asked | {"vector": None or [0, 0]}), features.dense([1])[0], atol=1e-6)
+    assert np.allclose(features.encode_json(asked | {"vector": [0, 0]}), features.dense([1])[0], atol=1e-6)
     assert not features.encode_json({"price": None, "genres": None}).any()
     assert np.allclose(features.encode_json({"year": "1951"}), features.encode_json({"year": 1951}))
 
@@ -161,3 +163,19 @@ def test_titles_of_token_sequences() -> None:
     assert found.titles.to_pylist() == ["", "Toy Story"]
     assert found.features is None
     assert found.summary["title"] == "movie_title"
+
+
+def test_features_of_evaluation_users(features: Features) -> None:
+    pointers = np.arange(3, dtype=np.int64)
+    items = np.array([0, 1], dtype=np.int32)
+    held = EvaluationSet(np.array([7, 2], dtype=np.int32), Queries(pointers, items), pointers, items)
+    found = with_user_features(held, features).queries.user_features
+    assert found is not None
+    assert np.array_equal(found, features.dense([7, 2]))
+
+
+def test_view_shares_memory_and_minds_offsets() -> None:
+    array = pa.array(np.arange(9, dtype=np.int32))
+    assert view(array[3:6]).tolist() == [3, 4, 5]
+    assert view(array).ctypes.data == array.buffers()[1].address
+    assert view(array[:0]).dtype == np.int32

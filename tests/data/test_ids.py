@@ -42,7 +42,7 @@ def test_unknown_id_names_near_ids() -> None:
     st.lists(st.text(max_size=8), unique=True, max_size=30) | st.lists(st.integers(-99, 99), unique=True, max_size=30)
 )
 def test_round_trip(values: list) -> None:
-    ids = IdMap(pa.array(values, pa.large_string()) if not values else values)
+    ids = IdMap(values or pa.array([], pa.large_string()))
     assert ids.to_external(ids.to_internal(values)) == values
 
 

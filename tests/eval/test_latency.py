@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparcode.eval.latency import STAGES, Stages, batch_rates, collector_off, measure
-from sparcode.types import Hits
+from sparcode.types import Hits, Queries
 from tests.eval.world import ITEMS, Planted, evaluation_set
 
 
@@ -27,8 +27,8 @@ class Recorder:
         self.log.append((self.name, what, number))
         return number
 
-    def whole(self, history: np.ndarray) -> Hits:
-        self.note("whole", int(history[0]))
+    def whole(self, query: Queries) -> Hits:
+        self.note("whole", int(query.items[0]))
         return Hits(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32))
 
 

@@ -46,7 +46,8 @@ def run_query(form, index, rows, weights, k, dtype=np.uint16, seen=NONE, allow=N
     found = form.search_query(
         index.indptr, index.postings, rows, weights, accumulator, work, seen, allow, deny, ids, sums
     )
-    assert not accumulator.any() and not work[: kernels.BUCKETS].any(), "scratch must be clean between calls"
+    assert not accumulator.any(), "scratch must be clean between calls"
+    assert not work[: kernels.BUCKETS].any()
     if found < 0:
         return found
     assert (ids[found:] == -7).all()
@@ -63,14 +64,16 @@ def test_the_kernel_list_above_is_complete():
 def test_sort_keys(keys):
     array, cells = np.array(keys, np.uint64), histogram()
     kernels.sort_keys(array, np.empty_like(array), cells)
-    assert array.tolist() == sorted(keys, reverse=True) and not cells.any()
+    assert array.tolist() == sorted(keys, reverse=True)
+    assert not cells.any()
 
 
 def test_sort_keys_in_one_crowded_bucket(form):
     values = [*range(40), 2**56 - 1]
     array, cells = np.array(values, np.uint64), histogram()
     form.sort_keys(array, np.empty_like(array), cells)
-    assert array.tolist() == sorted(values, reverse=True) and not cells.any()
+    assert array.tolist() == sorted(values, reverse=True)
+    assert not cells.any()
 
 
 @settings(deadline=None)
@@ -80,7 +83,8 @@ def test_keep_largest(keys, need):
     array, cells = np.array(keys, np.uint64), histogram()
     kernels.keep_largest(array, need, cells)
     assert sorted(array[:need].tolist()) == sorted(sorted(keys)[len(keys) - need :])
-    assert sorted(array.tolist()) == sorted(keys) and not cells.any()
+    assert sorted(array.tolist()) == sorted(keys)
+    assert not cells.any()
 
 
 def test_keep_largest_narrows_in_several_passes(form):
@@ -103,7 +107,7 @@ def test_search_query_equals_the_reference(form, dtype, k):
 
 
 def test_many_ties_give_the_smaller_ids(form):
-    lists = [{item: 1 for item in range(start, 300, 2)} for start in (1, 0)]
+    lists = [dict.fromkeys(range(start, 300, 2), 1) for start in (1, 0)]
     index = reference.lists_to_index(lists, 300)
     assert run_query(form, index, [0, 1], [1, 1], 40) == [(item, 1) for item in range(40)]
 
@@ -146,7 +150,8 @@ def test_sum_candidates(form, dtype):
     sums = np.empty(7, np.uint32)
     status = form.sum_candidates(index.indptr, index.postings, rows, weights, accumulator, candidates, sums)
     expected = dict(reference.search(lists, rows, weights, 99))
-    assert status == 0 and sums.tolist() == [expected.get(int(item), 0) for item in candidates]
+    assert status == 0
+    assert sums.tolist() == [expected.get(int(item), 0) for item in candidates]
     assert not accumulator.any()
 
 
@@ -192,9 +197,13 @@ def run_damaged(form, indptr, postings, n, longest, dtype, k=20):
     found = form.search_query(indptr, postings, rows, weights, accumulator, work, NONE, NO_MASK, NO_MASK, ids, sums)
     form.sum_candidates(indptr, postings, rows, weights, accumulator, np.arange(k, dtype=np.int32), sums)
     for whole, _ in parts:
-        assert (whole[:GUARD] == 1).all() and (whole[-GUARD:] == 1).all()
-    assert 0 <= found <= k and not accumulator.any() and not work[: kernels.BUCKETS].any()
-    assert (ids[:found] >= 0).all() and (ids[:found] < n).all()
+        assert (whole[:GUARD] == 1).all()
+        assert (whole[-GUARD:] == 1).all()
+    assert 0 <= found <= k
+    assert not accumulator.any()
+    assert not work[: kernels.BUCKETS].any()
+    assert (ids[:found] >= 0).all()
+    assert (ids[:found] < n).all()
     assert len(set(ids[:found].tolist())) == found
 
 

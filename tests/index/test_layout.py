@@ -32,8 +32,10 @@ def test_pack_and_unpack_are_inverse(pairs):
     ids = np.array([pair[0] for pair in pairs], np.int64)
     impacts = np.array([pair[1] for pair in pairs], np.int64)
     got_ids, got_impacts = unpack(pack(ids, impacts))
-    assert got_ids.dtype == np.int32 and got_impacts.dtype == np.uint8
-    assert (got_ids == ids).all() and (got_impacts == impacts).all()
+    assert got_ids.dtype == np.int32
+    assert got_impacts.dtype == np.uint8
+    assert (got_ids == ids).all()
+    assert (got_impacts == impacts).all()
 
 
 def test_a_posting_is_id_above_eight_bits_of_impact():
@@ -118,8 +120,10 @@ def test_rows_may_start_with_a_smaller_id_than_the_row_before_ended_and_may_be_e
 
 def test_families_and_rows():
     index = make_index(**good(families=[{"name": "learned", "first_row": 0, "rows": 1}, Family("item", 1, 1, 2.0)]))
-    assert index.family_of(1).name == "item" and index.family("learned").stop_row == 1
-    assert index.has_family("item") and not index.has_family("sid")
+    assert index.family_of(1).name == "item"
+    assert index.family("learned").stop_row == 1
+    assert index.has_family("item")
+    assert not index.has_family("sid")
     assert [array.tolist() for array in index.row(0)] == [[0, 2], [5, 6]]
     assert index.lengths().tolist() == [2, 1]
     assert families_to_json(index.families)[1] == {"name": "item", "first_row": 1, "rows": 1, "multiplier": 2.0}
@@ -158,7 +162,8 @@ def test_scipy_round_trip():
     matrix = sparse.random(6, 9, 0.4, "csr", random_state=1, dtype=np.float32)
     index = from_scipy(matrix)
     back = index.to_scipy()
-    assert back.shape == matrix.shape and index.item_count == 9
+    assert back.shape == matrix.shape
+    assert index.item_count == 9
     assert np.abs((back - matrix).toarray()).max() <= index.scale * 0.5 + 1e-6
     exact = from_scipy(matrix, keep_scores=True).to_scipy()
     assert (exact != matrix).nnz == 0
@@ -168,7 +173,8 @@ def test_scipy_input_is_cleaned_or_refused():
     sparse = pytest.importorskip("scipy.sparse")
     rows, columns = [0, 0, 0, 1], [2, 1, 1, 0]
     index = from_scipy(sparse.coo_matrix(([1.0, 0.5, 0.5, 0.0], (rows, columns)), shape=(2, 3)))
-    assert index.row(0)[0].tolist() == [1, 2] and index.lengths().tolist() == [2, 0]
+    assert index.row(0)[0].tolist() == [1, 2]
+    assert index.lengths().tolist() == [2, 0]
     with pytest.raises(DataError, match="> 0"):
         from_scipy(sparse.csr_matrix([[-1.0]]))
     with pytest.raises(DataError, match="finite"):

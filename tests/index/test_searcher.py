@@ -17,7 +17,7 @@ from sparcode.types import NO_ITEM
 from tests.index import reference
 
 ROWS, ITEMS = 9, 40
-LISTS = [{}, *reference.random_lists(11, ROWS - 2, ITEMS, 30, top=6), {item: 255 for item in range(ITEMS)}]
+LISTS = [{}, *reference.random_lists(11, ROWS - 2, ITEMS, 30, top=6), dict.fromkeys(range(ITEMS), 255)]
 SEARCHER = Searcher(reference.lists_to_index(LISTS, ITEMS))
 WEIGHTS = st.one_of(st.integers(1, 3), st.integers(1, 65535))
 QUERY = st.lists(st.tuples(st.integers(0, ROWS - 1), WEIGHTS), max_size=8)
@@ -45,7 +45,8 @@ def test_search_equals_the_reference_and_batch_equals_single(batch, k, allow, de
         expected = reference.search(LISTS, rows[low:high], weights[low:high], k, hidden, allow, deny)
         count = result.counts[b]
         assert list(zip(result.ids[b, :count].tolist(), result.sums[b, :count].tolist(), strict=True)) == expected
-        assert (result.ids[b, count:] == NO_ITEM).all() and not result.sums[b, count:].any()
+        assert (result.ids[b, count:] == NO_ITEM).all()
+        assert not result.sums[b, count:].any()
         hidden_items = np.array(hidden, np.int32)
         ids, sums = SEARCHER.search_one(rows[low:high], weights[low:high], k, hidden_items, allow, deny)
         assert list(zip(ids.tolist(), sums.tolist(), strict=True)) == expected
@@ -59,7 +60,8 @@ def test_sums_of_equals_the_reference(query, candidates):
     weights = np.array([weight for _, weight in query], np.int32)
     expected = dict(reference.search(LISTS, rows, weights, ITEMS))
     got = SEARCHER.sums_of(rows, weights, np.array(candidates, np.int32))
-    assert got.dtype == np.uint32 and got.tolist() == [expected.get(item, 0) for item in candidates]
+    assert got.dtype == np.uint32
+    assert got.tolist() == [expected.get(item, 0) for item in candidates]
 
 
 def one(rows=(1,), weights=(1,), k=3, **options):
@@ -118,7 +120,8 @@ def test_rows_and_weights_must_match():
 
 def test_an_empty_batch():
     result = many(rows=[], weights=[], indptr=[0])
-    assert result.ids.shape == (0, 3) and result.counts.shape == (0,)
+    assert result.ids.shape == (0, 3)
+    assert result.counts.shape == (0,)
 
 
 def test_threads_have_scratch_of_their_own():
@@ -142,7 +145,8 @@ def test_threads_have_scratch_of_their_own():
 def test_an_opened_index_answers_as_the_one_in_memory(tmp_path):
     publish(tmp_path / "index", SEARCHER.index, model_hash="m", config_hash="c", info={"policy": "test"})
     opened = sparcode.index.open(tmp_path / "index")
-    assert opened.manifest["info"] == {"policy": "test"} and opened.scale == 0.5
+    assert opened.manifest["info"] == {"policy": "test"}
+    assert opened.scale == 0.5
     rows, weights = np.array([1, 4, 8], np.int32), np.array([3, 1, 1], np.int32)
     for got, expected in zip(opened.search_one(rows, weights, 9), SEARCHER.search_one(rows, weights, 9), strict=True):
         assert got.tolist() == expected.tolist()

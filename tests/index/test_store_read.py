@@ -68,7 +68,10 @@ def assert_refused(folder: Path, verify: str = "auto", words: str = "") -> None:
     with pytest.raises(CorruptIndexError) as caught:
         open_index(folder, verify=verify)
     message = str(caught.value)
-    assert words in message and "sparcode build-index" in message and str(folder) in message and "\n" not in message
+    assert words in message
+    assert "sparcode build-index" in message
+    assert str(folder) in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("load", ["mmap", "copy"])
@@ -77,15 +80,20 @@ def test_what_was_published_is_opened_read_only(folder, load, verify):
     index, manifest = open_index(folder, verify=verify, load=load, expect_model_hash="a" * 64)
     for name, array in sample().arrays().items():
         got = index.arrays()[name]
-        assert got.dtype == array.dtype and got.tolist() == array.tolist() and not got.flags.writeable
+        assert got.dtype == array.dtype
+        assert got.tolist() == array.tolist()
+        assert not got.flags.writeable
     assert (index.families, index.scale, index.item_count) == (sample().families, 0.5, 50)
-    assert manifest["info"] == {"policy": "global-bias"} and manifest["generation"] == 1
+    assert manifest["info"] == {"policy": "global-bias"}
+    assert manifest["generation"] == 1
 
 
 def test_an_index_without_rows_and_items(tmp_path):
     publish(tmp_path, make_index([0], [], 0, 1.0, []), model_hash="", config_hash="")
     index, _ = open_index(tmp_path)
-    assert index.row_count == 0 and len(index.postings) == 0 and not index.postings.flags.writeable
+    assert index.row_count == 0
+    assert len(index.postings) == 0
+    assert not index.postings.flags.writeable
 
 
 def test_another_model_is_a_mismatch(folder):
@@ -242,7 +250,8 @@ def test_signed_random_postings_are_refused_when_verified_and_harmless_when_not(
     for rows in ([0, 1, 2, 3, 4, 5], [3, 3, 3, 3]):
         query = np.array(rows, np.int32), np.ones(len(rows), np.int32)
         ids, _ = searcher.search_one(*query, 60)
-        assert ((ids >= 0) & (ids < 50)).all() and len(set(ids.tolist())) == len(ids)
+        assert ((ids >= 0) & (ids < 50)).all()
+        assert len(set(ids.tolist())) == len(ids)
         assert len(searcher.sums_of(*query, ids)) == len(ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,13 @@ from sparcode.index.fileops import FaultingFileOps, FileOps, RecordingFileOps, S
 from sparcode.index.layout import Family, Index, make_index, pack
 from sparcode.index.store import open_index, publish
 from tests.index.powerloss import Disk
+
+
+@pytest.fixture(autouse=True)
+def no_real_sync(monkeypatch):
+    """Power cuts are simulated here, so nothing has to reach a disk; real syncs made this file ten times slower."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
 
 FAMILIES = [Family("learned", 0, 2), Family("item", 2, 1, 0.25)]
 
@@ -144,7 +152,8 @@ def test_a_crash_at_any_operation_leaves_old_or_new_and_the_next_writer_cleans(t
         ops.abandon()
         seen.add(stamp_of(folder))
         generation = put(folder, 4)
-        assert stamp_of(folder) == 4 and tree(folder) == files_of(generation - 1, generation)
+        assert stamp_of(folder) == 4
+        assert tree(folder) == files_of(generation - 1, generation)
     assert seen == {2, 3}
 
 
@@ -159,7 +168,8 @@ def test_a_crash_during_the_first_publish_is_no_index_or_the_new_one(tmp_path):
         if (tmp_path / str(at) / "CURRENT").exists():
             assert stamp_of(tmp_path / str(at)) == 1
         generation = put(tmp_path / str(at), 2)
-        assert stamp_of(tmp_path / str(at)) == 2 and generation in (1, 2)
+        assert stamp_of(tmp_path / str(at)) == 2
+        assert generation in (1, 2)
 
 
 def test_a_crash_while_cleaning_up_after_a_crash(tmp_path):
@@ -169,13 +179,23 @@ def test_a_crash_while_cleaning_up_after_a_crash(tmp_path):
         put(folder, 1)
         for position, stamp in ((middle, 2), (at, 3)):
             ops = FaultingFileOps(position, "crash")
-            with pytest.raises(SimulatedCrash):
+            with contextlib.suppress(SimulatedCrash):
                 put(folder, stamp, ops=ops)
-                raise SimulatedCrash  # fewer operations than ``position``
             ops.abandon()
         assert stamp_of(folder) in (1, 2, 3)
         put(folder, 4)
         assert stamp_of(folder) == 4
+
+
+def failure_of(folder: Path, ops: FileOps) -> str:
+    """Publish stamp 3; return the message of its error or nothing. Garbage that stays is only a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            put(folder, 3, ops=ops)
+        except RunError as problem:
+            return str(problem)
+    return ""
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ENOSPC, errno.EMFILE])
@@ -187,16 +207,11 @@ def test_an_error_at_any_operation_is_named_and_leaves_old_or_new(tmp_path, faul
         put(folder, 1)
         put(folder, 2)
         ops = FaultingFileOps(at, fault, persistent=persistent)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # garbage that could not be removed
-                put(folder, 3, ops=ops)
-            expected = {3}
-        except RunError as problem:
-            expected = {2} if "earlier one stays" in str(problem) else {3}
-            assert str(folder) in str(problem) and "\n" not in str(problem)
-        assert stamp_of(folder) in expected
-        if not persistent and expected == {2}:
+        problem = failure_of(folder, ops)
+        expected = 2 if "earlier one stays" in problem else 3
+        assert problem == "" or (str(folder) in problem and "\n" not in problem)
+        assert stamp_of(folder) == expected
+        if not persistent and expected == 2:
             assert tree(folder) <= files_of(1, 2), "an unfinished generation is removed at once"
         put(folder, 4)
         assert stamp_of(folder) == 4
@@ -231,9 +246,8 @@ def test_a_real_kill_at_any_operation(tmp_path, step):
 def cut_power(log, root: Path, target: Path, random, keep: float, length: int) -> None:
     disk = Disk(root)
     for name, arguments, result in log[:length]:
-        if name not in ("close", "lock") and Path(str(arguments[0])) != root:
-            disk.apply(name, arguments, result)
-        elif name == "sync_directory":
+        made_root = name == "make_directory" and arguments[0] == root
+        if name not in ("close", "lock") and not made_root:
             disk.apply(name, arguments, result)
     disk.after_power_cut(target, random, keep)
 

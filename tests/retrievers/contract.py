@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparcode.index.layout import Family, Index
+from sparcode.index.pipeline import Pipeline, QuerySettings
+from sparcode.index.rescorer import Rescorer
+from sparcode.index.searcher import Searcher
 from sparcode.retrievers.counts import counts
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import FaissHnsw, HnswlibHnsw
@@ -42,6 +47,7 @@ TRAIN = Sequences(
 )
 HISTORIES = [[], [3], [0, 1, 2], [5, 5, 3, 5], [11, 10], [*range(2, 12)], [*range(12)], [9, 0, 9, 4, 4, 2]]
 
+EVIDENCE = 0.25
 TRANSITIONS = {0: {2: 2.0, 4: 0.5, 1: 0.5}, 2: {4: 1.5, 0: 0.25}, 3: {5: 1.0}, 5: {3: 1.0, 7: 1.0}, 9: {2: 0.75}}
 
 
@@ -127,11 +133,44 @@ def count_scores(history: list[int]) -> list[float]:
     return [sums.get(item, -math.inf) for item in range(ITEMS)]
 
 
+def rescored_scores(history: list[int]) -> list[float]:
+    """Reference of the index with rescoring: only items of the lists, by dot product and cached evidence."""
+    pairs = zip(dot_scores(history), count_scores(history), strict=True)
+    return [dot + EVIDENCE * 8 * count if count > -math.inf else -math.inf for dot, count in pairs]
+
+
+def exhaustive_scores(history: list[int]) -> list[float]:
+    """Reference of all-to-all on the index: every item by dot product and cached evidence."""
+    pairs = zip(dot_scores(history), count_scores(history), strict=True)
+    return [dot + EVIDENCE * 8 * max(count, 0.0) for dot, count in pairs]
+
+
+def indexed_pipeline() -> Pipeline:
+    """The real online path over TRANSITIONS as lists of the item family, query weights 8, 4, 2, 1."""
+    indptr, items, values = transition_lists()
+    order = np.concatenate([np.sort(items[a:b]) for a, b in itertools.pairwise(indptr)]).astype(np.uint32)
+    by_item = [TRANSITIONS.get(row, {})[int(i)] for row in range(ITEMS) for i in order[indptr[row] : indptr[row + 1]]]
+    postings = order << np.uint32(8) | (np.array(by_item) * 4).astype(np.uint32)
+    family = Family("item", 0, ITEMS, 1.0)
+    index = Index(indptr.astype(np.uint64), postings, ITEMS, 0.25, (family,), np.empty((0, 1), np.uint16))
+    spec = {"kind": "dot", "hidden": 0, "layers": 1, "skip": True, "temperature": 1.0, "item_tokens": 1}
+    spec |= {"width": 2, "items": ITEMS, "bias": 0.0, "activation": "none"}
+    arrays = {"item_tokens": VECTORS[:, None], "item_bias": np.zeros(ITEMS, np.float32)}
+    settings = QuerySettings(item_weights=(8, 4, 2, 1), evidence_weight=EVIDENCE)
+    return Pipeline(LastItemEncoder(), Searcher(index), Rescorer(spec, arrays), settings)  # type: ignore[arg-type]
+
+
 def transition_lists() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return TRANSITIONS as CSR arrays."""
     lists = [TRANSITIONS.get(item, {}) for item in range(ITEMS)]
     indptr = np.cumsum([0, *map(len, lists)])
     return indptr, np.array([i for one in lists for i in one]), np.array([v for one in lists for v in one.values()])
+
+
+def named(retriever: AllToAllRetriever, name: str) -> AllToAllRetriever:
+    """Give a retriever another name."""
+    retriever.name = name
+    return retriever
 
 
 @dataclass(frozen=True)
@@ -152,6 +191,16 @@ CASES = {
     "two-tower-hnswlib": Case(lambda: HnswlibHnsw(LastItemEncoder(), VECTORS), dot_scores),
     "sparcode": Case(lambda: SparcodeRetriever(PlantedPipeline(), rescore=100), dot_scores),
     "sparcode-cache": Case(lambda: SparcodeRetriever(PlantedPipeline(), rescore=0), dot_scores),
+    "sparcode-cache-index": Case(
+        lambda: SparcodeRetriever(indexed_pipeline(), rescore=0, name="sparcode-cache-index"),
+        lambda history: [8 * score for score in count_scores(history)],
+    ),
+    "sparcode-index": Case(
+        lambda: SparcodeRetriever(indexed_pipeline(), rescore=100, name="sparcode-index"), rescored_scores
+    ),
+    "all-to-all-index": Case(
+        lambda: named(AllToAllRetriever(indexed_pipeline()), "all-to-all-index"), exhaustive_scores
+    ),
     "all-to-all": Case(lambda: AllToAllRetriever(PlantedPipeline()), dot_scores),
 }
 

@@ -60,7 +60,11 @@ def test_single_query_path_equals_batch(graph: HnswRetriever, queries: Queries) 
     view = graph.at(600)
     batch = view.retrieve(queries, 7)
     for row in range(5):
-        assert np.array_equal(view.retrieve_one(queries.history(row), 7).ids[0], batch.ids[row])
+        single = view.retrieve_one(queries.history(row), 7)
+        assert np.array_equal(single.ids[0], batch.ids[row])
+        np.testing.assert_allclose(single.scores[0], batch.scores[row], rtol=1e-5)
+    everything = np.arange(598, dtype=np.int32)
+    assert sorted(view.retrieve_one(everything, 2).ids[0].tolist()) == [598, 599]
 
 
 def test_seen_items_never_come_back_even_when_nearly_all_are_seen(graph: HnswRetriever) -> None:
@@ -128,6 +132,9 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = answers(hnsw._keep_unseen.py_func)
     for left, right in zip(compiled, plain, strict=True):
         np.testing.assert_array_equal(left, right)
+    history = np.array([5, 2], np.int32)
+    one = hnsw._keep_one(found[:1, 1:], values[:1, 1:], history, 2)
+    assert hnsw._keep_one.py_func(found[:1, 1:], values[:1, 1:], history, 2)[2] == one[2]
     assert plain[0].tolist() == [[3, 5, -1], [2, 3, 4]]
     assert plain[2].tolist() == [False, True]
 

@@ -33,7 +33,7 @@ class Tokenizer(nn.Module):
         self.heads = config.heads or 1
         self.history = config.history
         self.feature_width = feature_width
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout or 0.0)
         states = self.heads if self.interests else 1
         self.empty_state = nn.Parameter(torch.randn(states, self.width) * 0.02)
         self.features = nn.Linear(feature_width, self.width, bias=False) if feature_width else None

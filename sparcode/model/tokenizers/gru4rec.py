@@ -17,8 +17,9 @@ class Gru4RecTokenizer(Tokenizer):
 
     def __init__(self, config: ModelConfig, feature_width: int) -> None:
         super().__init__(config, feature_width)
-        between = config.dropout if config.blocks > 1 else 0.0
-        self.gru = nn.GRU(config.width, config.width, config.blocks, batch_first=True, dropout=between)
+        blocks = config.blocks or 1
+        between = (config.dropout or 0.0) if blocks > 1 else 0.0
+        self.gru = nn.GRU(config.width, config.width, blocks, batch_first=True, dropout=between)
 
     def states(self, inputs: Tensor) -> Tensor:
         """Return (B, L, 1, d)."""

@@ -52,14 +52,15 @@ class SasRecTokenizer(Tokenizer):
 
     def __init__(self, config: ModelConfig, feature_width: int) -> None:
         super().__init__(config, feature_width)
-        if config.width % config.attention_heads:
+        attention_heads = config.attention_heads or 1
+        if config.width % attention_heads:
             raise ConfigError(
-                f"model.width {config.width} is not divisible by attention_heads {config.attention_heads}"
+                f"model.width {config.width} is not divisible by attention_heads {attention_heads}"
             )
-        self.attention_heads = config.attention_heads
+        self.attention_heads = attention_heads
         self.positions = nn.Parameter(torch.randn(config.history, config.width) * 0.02)
         self.blocks = nn.ModuleList(
-            SasRecBlock(config.width, config.attention_heads, config.dropout) for _ in range(config.blocks)
+            SasRecBlock(config.width, attention_heads, config.dropout or 0.0) for _ in range(config.blocks or 1)
         )
         self.norm = nn.LayerNorm(config.width, eps=_EPSILON)
         for module in self.blocks.modules():
