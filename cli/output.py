@@ -69,6 +69,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def print_pairs(content: dict[str, Any], indent: int = 0) -> None:
     """Write a nested dictionary as aligned ``key  value`` lines, sections indented."""
+    content = {key: value for key, value in content.items() if value != {}}
     scalars = {key: value for key, value in content.items() if not isinstance(value, dict)}
     width = max(map(len, scalars), default=0)
     for key, value in content.items():
@@ -80,7 +81,11 @@ def print_pairs(content: dict[str, Any], indent: int = 0) -> None:
 
 
 def _line(value: Any) -> str:
-    return ", ".join(map(_cell, value)) if isinstance(value, (list, tuple)) else _cell(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_line, value))
+    if isinstance(value, dict):
+        return " ".join(map(_line, value.values()))
+    return _cell(value) or "-"
 
 
 def _cell(value: Any) -> str:

@@ -13,19 +13,17 @@ from .output import note
 
 OutFile = Annotated[Path, typer.Option("--out", metavar="CONFIG", help="TOML file to write.", show_default=False)]
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials.")]
-System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="Which model is tuned.")]
+System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="What the trials train.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.0, help="Stop starting trials after this long.")]
-
-System = Annotated[str, typer.Option("--system", help="What the trials train: sparcode or two-tower.")]
 
 
 def tune_command(
     data: options.Data,
     out: OutFile,
     trials: Trials = 20,
-    minutes: System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="Which model is tuned.")]
-Minutes = None,
+    minutes: Minutes = None,
     system: System = "sparcode",
+    device: options.Device = "auto",
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,
     seed: options.Seed = None,
@@ -45,5 +43,5 @@ Minutes = None,
 
     changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
     settings = options.resolve_config(config, overrides, changes, seed)
-    tune(data, out, settings, trials=trials, minutes=minutes, system=system, progress=note)
+    tune(data, out, settings, trials=trials, minutes=minutes, system=system, device=device, progress=note)
     note(f"wrote {out}; next: sparcode train {data} --config {out} --out RUN")

@@ -46,7 +46,9 @@ class ModelConfig(Section):
     blocks: int | None = Field(
         None, ge=1, le=8, description="transformer blocks (sasrec) or GRU layers (gru4rec); absent: from the data"
     )
-    attention_heads: int | None = Field(None, ge=1, le=16, description="heads of each attention layer; absent: as blocks")
+    attention_heads: int | None = Field(
+        None, ge=1, le=16, description="heads of each attention layer; absent: as blocks"
+    )
     history: int = Field(50, ge=1, le=1000, description="events of the history the tokenizer reads")
     dropout: float | None = Field(None, ge=0, lt=1, description="absent: more for sparser data")
     temperature: float = Field(0.1, gt=0, description="divides cosine scores")
@@ -145,7 +147,7 @@ class IndexConfig(Section):
     density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
     budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
     postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
-    block_codes: int = Field(256, ge=1, description="codes scored as one unit of restart")
+    block_codes: int = Field(16384, ge=1, description="codes scored as one unit of restart")
 
 
 class QueryConfig(Section):

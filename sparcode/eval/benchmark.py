@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.data.features import with_user_features
 from sparcode.errors import DataError
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, sample, take
 from sparcode.eval.latency import Stages, batch_rates, measure
@@ -62,9 +63,7 @@ def benchmark(
     """
     from sparcode.retrievers.systems import open_systems
 
-    evaluation_set = getattr(run.dataset, split, None)
-    if evaluation_set is None or len(evaluation_set) == 0:
-        raise DataError(f"{run.folder} has no {split} users; train with --split-by leave-last-out, time or column")
+    evaluation_set = _held_out(run, split)
     tuning_set = sample(evaluation_set, tuning_users, seed=seed, purpose="ef tuning")
     with one_thread() as threads:
         systems, notes = open_systems(run, tuning_set, k=k, hnsw=hnsw)
@@ -103,6 +102,16 @@ def measure_systems(
         "settings": {"k": k, "timed_users": len(timed), "rounds": rounds, "seed": seed, "items": item_count},
         "rows": rows,
     }
+
+
+def _held_out(run: Any, split: str) -> EvaluationSet:
+    held: EvaluationSet | None = getattr(run.dataset, split, None)
+    if held is None or len(held) == 0:
+        raise DataError(f"{run.folder} has no {split} users; train with --split-by leave-last-out, time or column")
+    features = getattr(run.dataset, "user_features", None)
+    if features is None or not run.config.model.user_features:
+        return held
+    return with_user_features(held, features)
 
 
 def _quality(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.data.features import with_user_features
+from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.eval.evaluate import EvaluationResult, evaluate, evaluation_json, exhaustive_sample, write_per_query
 from sparcode.files import write_json, write_text
 from sparcode.run import Run

@@ -124,8 +124,10 @@ class _Solver:
     def __init__(
         self, values: np.ndarray, codes: np.ndarray, forced: np.ndarray, price: np.ndarray, reads: np.ndarray
     ) -> None:
-        self.values, self.codes, self.forced, self.price, self.reads = values, codes, forced, price, reads
+        self.values, self.forced = values, forced
         self.cost = reads[codes]
+        self.pair_price = price[codes]
+        self.merit = np.where(forced, np.inf, values)  # what the floor keeps comes first at any price
 
     def refuse_if_impossible(self, most_postings: int | None, most_reads: float | None) -> None:
         least, least_reads = int(self.forced.sum()), float(self.cost[self.forced].sum())
@@ -138,7 +140,7 @@ class _Solver:
 
     def best(self, lam: float, count: int) -> tuple[np.ndarray, float]:
         """Keep the floors and, by key, as many others as make ``count``; return the mask and the last key kept."""
-        keys = np.where(self.forced, np.inf, self.values - lam * self.price[self.codes])
+        keys = self.merit - lam * self.pair_price
         if count >= len(keys):
             return np.ones(len(keys), bool), float(keys.min(initial=0.0))
         kept = np.zeros(len(keys), bool)
@@ -159,7 +161,7 @@ class _Solver:
         return kept, last, lam
 
     def by_reads(self, most: float) -> tuple[np.ndarray, float, float]:
-        order = np.argsort(-np.where(self.forced, np.inf, self.values), kind="stable")
+        order = np.argsort(-self.merit, kind="stable")
         spent = np.cumsum(self.cost[order])
         fits = int(np.searchsorted(spent, most * (1 + 1e-12), side="right"))
         kept = np.zeros(len(order), bool)
@@ -198,7 +200,7 @@ class _Solver:
             if not holds(high):
                 break
             low, high = high, high * 2
-        for _ in range(40):
+        for _ in range(24):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if holds(middle) else (low, middle)
         return low

@@ -212,6 +212,10 @@ class Job:
             limits.append(max(self.settings.postings_per_query - item_reads, 0.0) / each / self.item_count)
         return min(1.0, HEAD_ROOM * min(limits) + 1e-4)
 
+    def _floor(self, scorer: ListScorer) -> int:
+        # With a trained bias a score of zero means nothing, and no list is filled up with nothing.
+        return MIN_LIST if self.settings.policy == "budget" and self._trained_bias(scorer) is None else 0
+
     def _trained_bias(self, scorer: ListScorer) -> float | None:
         spec = scorer.rescorer.spec if isinstance(scorer, CodeScorer) else {}
         return float(spec["bias"]) if spec.get("activation") == "relu" else None
@@ -260,12 +264,12 @@ class Job:
         zero = threshold if np.isfinite(threshold) else float(candidates.values.min(initial=0.0))
         try:
             return budget_cut(
-                candidates, stored.traffic, zero=zero, floor=MIN_LIST, reads=reads,
+                candidates, stored.traffic, zero=zero, floor=self._floor(scorer), reads=reads,
                 most_postings=None if self.settings.budget_mb is None else self._most_postings(stored),
                 most_reads=None if wish is None else wish - item_reads,
             )  # fmt: skip
         except BudgetError:
-            least = float(np.minimum(np.diff(candidates.indptr), MIN_LIST) @ reads) + item_reads
+            least = float(np.minimum(np.diff(candidates.indptr), self._floor(scorer)) @ reads) + item_reads
             raise BudgetError(
                 f"budget of {self.settings.postings_per_query or self.settings.budget_mb:g} found, too small for the "
                 f"shortest lists; the smallest feasible is {_up_to(least)} postings a query"

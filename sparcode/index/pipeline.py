@@ -314,7 +314,7 @@ class Pipeline:
         if self.resolver is None or not self.settings.learned_weight:
             return np.empty((len(queries), 0), np.int32), known, tokens
         codes = self.encoder.codes(tokens, self.settings.probes)[0]
-        return self.resolver.rows(codes).reshape(len(queries), -1), known, tokens
+        return self.resolver.rows(codes).reshape(len(queries), codes.shape[1] * codes.shape[2]), known, tokens
 
     def _by_sums(self, candidates: Candidates, k: int) -> Hits:
         ids = candidates.ids[:, :k]

@@ -115,9 +115,25 @@ def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float, floor: 
     rest = (best_items >= 0) & ~(best_values > np.float32(threshold))
     rows = np.concatenate([rows, np.nonzero(rest)[0].astype(np.int32)])
     items, values = np.concatenate([items, best_items[rest]]), np.concatenate([values, best_values[rest]])
-    order = np.lexsort((items, rows))
+    order = grouped(items, scorer.item_count) if rest.any() else None
+    order = grouped(rows, count) if order is None else order[grouped(rows[order], count)]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
     return Candidates(indptr, items[order], values[order])
+
+
+@njit(cache=True, nogil=True)
+def grouped(keys: np.ndarray, size: int) -> np.ndarray:
+    """Return the stable order (P,) int64 of keys 0..size-1: a counting sort, because P is large and keys are small."""
+    starts = np.zeros(size + 1, np.int64)
+    for key in keys:
+        starts[key + 1] += 1
+    for place in range(size):
+        starts[place + 1] += starts[place]
+    order = np.empty(keys.shape[0], np.int64)
+    for place in range(keys.shape[0]):
+        order[starts[keys[place]]] = place
+        starts[keys[place]] += 1
+    return order
 
 
 @njit(cache=True, nogil=True)

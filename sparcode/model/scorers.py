@@ -25,6 +25,7 @@ class Scorer(nn.Module):
     def __init__(self, width: int, item_tokens: int, item_count: int, temperature: float, skip: bool = True) -> None:
         super().__init__()
         self.width, self.item_tokens, self.temperature, self.skip = width, item_tokens, temperature, skip
+        self.product_dtype: torch.dtype | None = None  # None: as the inputs
         self.item_bias = nn.Parameter(torch.zeros(item_count))
 
     def candidates(self, tokens: Tensor, items: Tensor, ids: Tensor) -> Tensor:
@@ -97,10 +98,13 @@ class HadamardScorer(PerceptronScorer):
 
     def _candidates(self, tokens: Tensor, items: Tensor) -> Tensor:
         groups, positions, heads, width = tokens.shape
-        queries, folded = tokens.reshape(groups, positions * heads, width), self._folded(items)  # (G, N, H, d)
+        queries = tokens.reshape(groups, positions * heads, width)
         if not self.middle:
-            scores = FoldedHead.apply(queries, folded, self.first_bias, self.out_weight) + self.out_bias
+            weight = self.first_weight.view(-1, self.item_tokens, self.width) * math.sqrt(self.width)
+            parameters = (weight, self.first_bias, self.out_weight, self.product_dtype)
+            scores = FoldedHead.apply(queries, items, *parameters) + self.out_bias
             return scores.view(groups, positions, heads, -1)
+        folded = self._folded(items)  # (G, N, H, d)
         first = (queries @ folded.flatten(1, 2).transpose(1, 2)).view(groups, positions, heads, items.shape[1], -1)
         return self._head(first + self.first_bias)
 

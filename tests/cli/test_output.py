@@ -38,8 +38,10 @@ def test_empty_table_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pairs_are_aligned_and_nested(capsys: pytest.CaptureFixture[str]) -> None:
-    print_pairs({"items": 3, "ok": True, "sizes": {"a": 0.123456, "list": [1, 2]}})
-    assert capsys.readouterr().out == "items  3\nok     yes\nsizes\n  a     0.1235\n  list  1, 2\n"
+    print_pairs(
+        {"items": 3, "ok": True, "none": None, "empty": {}, "sizes": {"a": 0.123456, "list": [1, {"b": 2, "c": 3}]}}
+    )
+    assert capsys.readouterr().out == "items  3\nok     yes\nnone   -\nsizes\n  a     0.1235\n  list  1, 2 3\n"
 
 
 def test_columns() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sparcode.errors import DataError, MissingExtraError
+from sparcode.eval import benchmark as benchmark_module
 from sparcode.eval.benchmark import EXACT, System, benchmark, measure_systems
 from sparcode.eval.latency import Stages
 from sparcode.eval.operating_points import point_names, tune
@@ -95,6 +96,18 @@ def test_a_run_without_test_users_is_refused() -> None:
     run = SimpleNamespace(folder="runs/x", dataset=SimpleNamespace(test=None))
     with pytest.raises(DataError, match="no test users"):
         benchmark(run)
+
+
+def test_user_features_reach_the_queries() -> None:
+    part = evaluation_set(users=3)
+    features = SimpleNamespace(dense=lambda users: users[:, None].astype(np.float32))
+    dataset = SimpleNamespace(test=part, user_features=features)
+    config = SimpleNamespace(model=SimpleNamespace(user_features=True))
+    held = benchmark_module._held_out(SimpleNamespace(dataset=dataset, config=config), "test")
+    assert held.queries.user_features is not None
+    assert held.queries.user_features.tolist() == [[100.0], [101.0], [102.0]]
+    config.model.user_features = False
+    assert benchmark_module._held_out(SimpleNamespace(dataset=dataset, config=config), "test") is part
 
 
 class LastVector:

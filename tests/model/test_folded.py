@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from sparcode.model.folded import FoldedHead
@@ -10,31 +11,51 @@ from sparcode.model.folded import FoldedHead
 GROUPS, ROWS, CANDIDATES, HIDDEN, WIDTH = 2, 3, 5, 7, 11
 
 
-def parts(dtype=torch.float64) -> list[torch.Tensor]:
-    """Return queries (G, X, d), folded (G, N, H, d), bias (H,), weight (H,)."""
+def parts(item_tokens: int, dtype=torch.float64) -> list[torch.Tensor]:
+    """Return queries (G, X, d), items (G, N, K_c, d), weight (H, K_c, d), bias (H,), out weight (H,)."""
     random = torch.Generator().manual_seed(3)
-    shapes = [(GROUPS, ROWS, WIDTH), (GROUPS, CANDIDATES, HIDDEN, WIDTH), (HIDDEN,), (HIDDEN,)]
+    shapes = [
+        (GROUPS, ROWS, WIDTH), (GROUPS, CANDIDATES, item_tokens, WIDTH), (HIDDEN, item_tokens, WIDTH), (HIDDEN,), (HIDDEN,)
+    ]  # fmt: skip
     return [torch.randn(*shape, generator=random, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-def test_values_equal_loops():
-    queries, folded, bias, weight = (part.detach().numpy() for part in parts())
-    found = FoldedHead.apply(*parts()).detach().numpy()
+def folded(*tensors: torch.Tensor) -> torch.Tensor:
+    """Apply with products in float64."""
+    return FoldedHead.apply(*tensors, torch.float64)
+
+
+@pytest.mark.parametrize("item_tokens", [1, 3])
+def test_values_equal_loops(item_tokens):
+    queries, items, weight, bias, out = (part.detach().numpy() for part in parts(item_tokens))
+    found = folded(*parts(item_tokens)).detach().numpy()
     for g, x, n in np.ndindex(GROUPS, ROWS, CANDIDATES):
-        hidden = [max(0.0, float(queries[g, x] @ folded[g, n, h]) + bias[h]) for h in range(HIDDEN)]
-        assert np.isclose(found[g, x, n], float(np.dot(hidden, weight)))
+        total = 0.0
+        for h in range(HIDDEN):
+            products = [weight[h, j, i] * items[g, n, j, i] * queries[g, x, i]
+                        for j in range(item_tokens) for i in range(WIDTH)]  # fmt: skip
+            total += out[h] * max(0.0, sum(products) + bias[h])
+        assert np.isclose(found[g, x, n], total)
 
 
-def test_gradients_by_finite_differences():
-    assert torch.autograd.gradcheck(FoldedHead.apply, parts(), eps=1e-6, atol=1e-6)
+@pytest.mark.parametrize("item_tokens", [1, 2])
+def test_gradients_by_finite_differences(item_tokens):
+    assert torch.autograd.gradcheck(folded, parts(item_tokens), eps=1e-6, atol=1e-6)
 
 
 def test_gradients_equal_autograd_also_for_strided_upstream():
-    mine, plain = parts(), parts()
+    mine, plain = parts(2), parts(2)
     upstream = torch.randn(CANDIDATES, ROWS, GROUPS, dtype=torch.float64).permute(2, 1, 0)
-    FoldedHead.apply(*mine).backward(upstream)
-    queries, folded, bias, weight = plain
-    hidden = torch.relu(torch.einsum("gxd,gnhd->gxnh", queries, folded) + bias)
-    (hidden @ weight).backward(upstream)
+    folded(*mine).backward(upstream)
+    queries, items, weight, bias, out = plain
+    first = torch.einsum("gxd,gnjd,hjd->gxnh", queries, items, weight) + bias
+    (torch.relu(first) @ out).backward(upstream)
     for left, right in zip(mine, plain, strict=True):
         torch.testing.assert_close(left.grad, right.grad)
+
+
+def test_half_precision_products_stay_close():
+    single = [part.detach().float() for part in parts(1)]
+    exact, half = FoldedHead.apply(*single, torch.float32), FoldedHead.apply(*single, torch.bfloat16)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, rtol=0.1, atol=0.5)

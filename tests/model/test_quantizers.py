@@ -64,7 +64,9 @@ def test_agrees_with_the_numpy_quantizers(case):
     books = quantizer.codebooks().numpy()
     codes = numpy_side.encode(x.numpy(), books)
     np.testing.assert_array_equal(quantizer.encode(x).numpy(), codes)
-    np.testing.assert_allclose(quantizer.decode(quantizer.encode(x)).numpy(), numpy_side.decode(codes, books), atol=1e-6)
+    np.testing.assert_allclose(
+        quantizer.decode(quantizer.encode(x)).numpy(), numpy_side.decode(codes, books), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("case", SIZES)

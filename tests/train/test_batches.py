@@ -59,7 +59,7 @@ def test_batches_hold_the_windows(lengths, history, batch_positions, seed):
         # Padding is on the right, and every input precedes its target.
         assert (np.diff(batch.valid.astype(int), axis=1) <= 0).all()
         assert (batch.targets[batch.valid] == batch.items[batch.valid] + 1).all()
-        assert (owner[batch.items[batch.valid]] == np.nonzero(batch.valid)[0] * 0 + batch.users[np.nonzero(batch.valid)[0]]).all()
+        assert (owner[batch.items[batch.valid]] == batch.users[np.nonzero(batch.valid)[0]]).all()
         found += batch.targets[batch.valid].tolist()
     assert sorted(found) == targets_of(lengths)
 

@@ -54,9 +54,7 @@ class SasRecTokenizer(Tokenizer):
         super().__init__(config, feature_width)
         attention_heads = config.attention_heads or 1
         if config.width % attention_heads:
-            raise ConfigError(
-                f"model.width {config.width} is not divisible by attention_heads {attention_heads}"
-            )
+            raise ConfigError(f"model.width {config.width} is not divisible by attention_heads {attention_heads}")
         self.attention_heads = attention_heads
         self.positions = nn.Parameter(torch.randn(config.history, config.width) * 0.02)
         self.blocks = nn.ModuleList(

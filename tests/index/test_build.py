@@ -1,0 +1,285 @@
+"""The offline job end to end on a tiny trained run: policies, runners, restart, failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparcode.config import to_toml, updated
+from sparcode.errors import BudgetError, ConfigError, RunError
+from sparcode.files import write_json
+from sparcode.index import build as module
+from sparcode.index import shards
+from sparcode.index.arrays import read_arrays, write_arrays
+from sparcode.index.build import build_index, sampled_scores
+from sparcode.index.codes import decode
+from sparcode.index.layout import Index, composite
+from sparcode.index.rescorer import Rescorer
+from sparcode.index.store import open_index
+from sparcode.index.stored import busiest, fallback_table
+from sparcode.run import Run
+from tests.worlds import planted_table, tiny_config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without an index."""
+    pytest.importorskip("torch")
+    from sparcode.train.run import train_run
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train_run(planted_table(80, 48), folder, tiny_config(), baselines=False, progress=False)
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def opened(run: Path) -> Index:
+    return open_index(run / "index", verify="full")[0]
+
+
+def content(index: Index) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in index.arrays().items()} | {"scale": repr(index.scale).encode()}
+
+
+def learned_scores(run: Path, index: Index) -> np.ndarray:
+    """S (C, n) of the stored codes by the plain rescorer on decoded vectors."""
+    arrays = read_arrays(run / "model" / "encoder.safetensors")
+    vectors = decode(index.code_table, arrays["codebooks"], "product")
+    return Rescorer.open(run / "model").token_scores(vectors, slice(None))
+
+
+def set_config(run: Path, **changes: object) -> None:
+    (run / "config.toml").write_text(to_toml(updated(Run.open(run).config, changes)))
+
+
+def test_density_stores_the_best_pairs_and_their_values(run):
+    summary = build_index(run, density=10.0)
+    index = opened(run)
+    scores = learned_scores(run, index)
+    wanted = round(0.1 * scores.size)
+    assert abs(summary["learned_postings"] - wanted) <= 1
+    bias = -np.sort(scores.ravel())[::-1][wanted]
+    assert summary["offset"] == pytest.approx(bias, abs=1e-4)
+    for row in range(index.family("learned").rows):
+        ids, impacts = index.row(row)
+        sure = np.flatnonzero(scores[row] + bias > 1e-3)
+        assert set(sure) <= set(ids.tolist())
+        assert np.allclose(impacts * index.scale, scores[row][ids] + bias, atol=index.scale + 1e-3)
+    assert not (run / "index-work").exists()
+
+
+def test_item_family_values_can_be_undone(run):
+    build_index(run, density=5.0)
+    index, lists = opened(run), read_arrays(run / "model" / "transitions.safetensors")
+    family = index.family("item")
+    assert family.rows == index.item_count
+    assert family.first_row == index.family("learned").rows
+    for item in range(index.item_count):
+        ids, impacts = index.row(family.first_row + item)
+        part = slice(lists["indptr"][item], lists["indptr"][item + 1])
+        assert np.array_equal(ids, lists["items"][part])
+        step = index.scale * family.multiplier
+        assert np.allclose(impacts * step, lists["values"][part], atol=step)
+    for each in index.families:
+        low, high = int(index.indptr[each.first_row]), int(index.indptr[each.stop_row])
+        assert (index.postings[low:high] & 255).max() == 255
+
+
+def test_bias_is_taken_as_given(run):
+    build_index(run, bias=-1.5)
+    index = opened(run)
+    scores = learned_scores(run, index)
+    clear = np.abs(scores - 1.5) > 1e-3
+    stored = np.zeros_like(clear)
+    for row in range(len(scores)):
+        stored[row, index.row(row)[0]] = True
+    assert np.array_equal(stored[clear], (scores > 1.5)[clear])
+
+
+def test_a_trained_bias_is_the_default(run):
+    spec = json.loads((run / "model" / "rescorer.json").read_text())
+    write_json(run / "model" / "rescorer.json", spec | {"activation": "relu", "bias": -2.0})
+    assert build_index(run)["offset"] == -2.0
+    assert build_index(run, density=20.0)["density_percent"] == pytest.approx(20.0, abs=0.1)
+    summary = build_index(run, budget_mb=1.0)
+    assert summary["mu"] >= 2.0 - 1e-6  # nothing below the trained zero is stored, whatever the budget
+
+
+def test_runners_and_block_sizes_give_the_same_bytes(run):
+    expected = None
+    for runner, workers, size in (("serial", None, 256), ("serial", None, 3), ("threads", 2, 5), ("processes", 2, 16)):
+        build_index(run, density=8.0, runner=runner, workers=workers, block_codes=size)
+        found = content(opened(run))
+        expected = expected or found
+        assert found == expected, (runner, size)
+
+
+def test_budget_in_bytes_is_met(run):
+    whole = build_index(run, density=100.0)["cache_bytes"]
+    least = build_index(run, density=0.5)["cache_bytes"]
+    for share in (0.3, 0.6):
+        wanted = least + share * (whole - least)
+        summary = build_index(run, budget_mb=wanted / 1e6)
+        assert 0.98 * wanted <= summary["cache_bytes"] <= wanted
+        assert summary["cache_bytes"] == opened(run).cache_bytes
+
+
+def test_budget_that_is_too_small_names_one_that_is_not(run):
+    with pytest.raises(BudgetError) as caught:
+        build_index(run, budget_mb=0.0001)
+    smallest = float(str(caught.value).split("smallest feasible is ")[1].split()[0])
+    assert build_index(run, budget_mb=smallest)["cache_bytes"] <= smallest * 1e6
+
+
+def test_budget_in_reads_is_met(run):
+    base = build_index(run, density=100.0)["postings_per_query"]
+    with pytest.raises(BudgetError, match="item lists alone need") as caught:
+        build_index(run, postings_per_query=1.0)
+    alone = float(str(caught.value).split("need ")[1].split(";")[0])
+    wanted = alone + 0.6 * (base - alone)
+    assert 0.98 * wanted <= build_index(run, postings_per_query=wanted)["postings_per_query"] <= wanted
+    with pytest.raises(BudgetError, match="smallest feasible is") as caught:
+        build_index(run, postings_per_query=alone + 0.01)
+    smallest = float(str(caught.value).split("smallest feasible is ")[1].split()[0])
+    assert build_index(run, postings_per_query=smallest)["postings_per_query"] <= smallest
+
+
+def test_families_can_be_switched_off(run):
+    set_config(run, **{"families.learned.enabled": False})
+    build_index(run)
+    assert [family.name for family in opened(run).families] == ["item"]
+    set_config(run, **{"families.learned.enabled": True, "families.item.enabled": False})
+    build_index(run)
+    assert [family.name for family in opened(run).families] == ["learned"]
+
+
+def test_counts_fill_the_lists_when_the_spec_says_so(run):
+    spec = json.loads((run / "model" / "rescorer.json").read_text())
+    write_json(run / "model" / "rescorer.json", spec | {"lists": "counts"})
+    summary = build_index(run, density=10.0)
+    assert summary["offset"] > 0  # log-probabilities are negative
+
+
+def test_kill_in_the_middle_then_restart_gives_the_same_bytes(run, tmp_path):
+    untouched = Path(shutil.copytree(run, tmp_path / "untouched"))
+    build_index(untouched, density=8.0, block_codes=4)
+    build_index(run, density=3.0)
+    earlier = content(opened(run))
+    script = (
+        "import os, sys\n"
+        "from sparcode.index.build import build_index\n"
+        "def stop(done, total):\n"
+        "    if done == 2: os._exit(9)\n"
+        "build_index(sys.argv[1], density=8.0, block_codes=4, progress=stop)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(run)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 9
+    assert content(opened(run)) == earlier
+    finished = sorted((run / "index-work").rglob("block-*"))
+    assert len(finished) == 2
+    made: list[shards.Block] = []
+    real = shards.score_block
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "score_block", lambda *args: made.append(args[1]) or real(*args))
+        build_index(run, density=8.0, block_codes=4)
+    total = -(-len(opened(run).code_table) // 4)
+    assert len(made) == total - 2
+    assert content(opened(run)) == content(opened(untouched))
+
+
+def test_a_damaged_shard_is_made_again(run):
+    build_index(run, density=8.0)
+    expected = content(opened(run))
+
+    def spoil(done: int, total: int) -> None:
+        if done == 1:
+            for path in (run / "index-work").rglob("block-*"):
+                path.write_bytes(path.read_bytes()[:-3])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(run, density=8.0, block_codes=4, progress=spoil)
+    assert content(opened(run)) == expected
+    build_index(run, density=8.0, block_codes=4)
+    assert content(opened(run)) == expected
+
+
+def test_two_builds_at_once_are_refused(run):
+    with module._exclusive(run / "index-work"), pytest.raises(RunError, match="another process"):
+        build_index(run, density=8.0)
+
+
+def test_contradictions_stop_before_any_work(run):
+    with pytest.raises(ConfigError):
+        build_index(run, density=1.0, bias=2.0)
+    assert not (run / "index").exists()
+
+
+def test_every_code_falls_back_to_the_nearest_stored_one():
+    rng = np.random.default_rng(0)
+    codebooks = rng.normal(size=(2, 6, 3)).astype("f")
+    codes = np.unique(rng.integers(0, 6, (9, 2)), axis=0).astype(np.uint16)
+    stored = busiest(codes, np.arange(len(codes)), 6, 5)
+    assert len(stored.codes) == 5
+    assert set(map(tuple, stored.codes)) == set(map(tuple, codes[-5:]))
+    table = fallback_table(stored, codebooks, "product")
+    vectors = decode(stored.codes, codebooks, "product")
+    for code in np.ndindex(6, 6):
+        vector = decode(np.array([code], np.uint16), codebooks, "product")[0]
+        row = table[composite(np.array(code), 6)]
+        gaps = ((vectors - vector) ** 2).sum(1)
+        assert gaps[row] == pytest.approx(gaps.min(), abs=1e-5)
+    assert table[composite(stored.codes, 6)].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_codes_without_a_fallback_table_are_resolved(run):
+    codes = read_arrays(run / "model" / "codes.safetensors")
+    stored = busiest(codes["codes"], codes["traffic"], 8, 6)
+    table = fallback_table(stored, read_arrays(run / "model" / "encoder.safetensors")["codebooks"], "product")
+    job = object.__new__(module.Job)
+    job.arrays = read_arrays(run / "model" / "encoder.safetensors")
+    job.encoder = module.Encoder.open(run / "model")
+    every = np.indices((8, 8)).reshape(2, -1).T.astype(np.uint16)
+    asked = np.concatenate([every, every[::-1]])
+    assert np.array_equal(job._rows(asked, stored, None), job._rows(asked, stored, table))
+
+
+def test_settings_taken_from_another_run_are_kept(run):
+    settings = {"learned_weight": 3, "probes": 1, "item_weights": [5], "evidence_weight": 0.5, "taken_from": "other"}
+    write_json(run / "query.json", settings)
+    build_index(run, density=5.0)
+    assert json.loads((run / "query.json").read_text()) == settings
+
+
+def test_a_run_without_codes_is_refused(run):
+    arrays = read_arrays(run / "model" / "codes.safetensors")
+    write_arrays(run / "model" / "codes.safetensors", {name: array[:0] for name, array in arrays.items()})
+    with pytest.raises(Exception, match="holds no codes"):
+        build_index(run)
+
+
+def test_large_catalogues_are_sampled():
+    class Ramp:
+        item_count = 20_000
+
+        def plan(self, codes: np.ndarray) -> np.ndarray:
+            return codes
+
+        def scores(self, plan: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
+            return np.tile(np.arange(start, stop, dtype=np.float32)[:, None], (1, len(plan)))
+
+    sample = sampled_scores(Ramp(), np.zeros((700, 2), np.uint16))
+    assert len(sample) < 700 * 20_000
+    assert np.quantile(sample, 0.9) == pytest.approx(18_000, rel=0.05)

@@ -1,0 +1,92 @@
+"""k-means against plain loops, and its edge cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcode.quantize import kmeans as module
+from sparcode.quantize.kmeans import kmeans, nearest, plus_plus, sums_by_cluster
+
+
+def blobs(seed: int = 0, rows: int = 200, groups: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, groups, rows)
+    centres = rng.normal(size=(groups, 5)) * 10
+    return (centres[group] + rng.normal(size=(rows, 5)) * 0.1).astype(np.float32), group
+
+
+def test_nearest_equals_loops(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    rng = np.random.default_rng(1)
+    vectors, centroids = rng.normal(size=(30, 4)).astype("f"), rng.normal(size=(6, 4)).astype("f")
+    assignment, distances = nearest(vectors, centroids)
+    for row, vector in enumerate(vectors):
+        gaps = [float(((vector - c) ** 2).sum()) for c in centroids]
+        assert assignment[row] == int(np.argmin(gaps))
+        assert distances[row] == pytest.approx(min(gaps), rel=1e-5)
+
+
+def test_ties_go_to_the_smaller_centroid():
+    assert nearest(np.zeros((1, 2), "f"), np.array([[1, 0], [0, 1], [-1, 0]], "f"))[0][0] == 0
+
+
+def test_recovers_separated_groups():
+    vectors, group = blobs()
+    found = kmeans(vectors, 4, seed=3)
+    assert len({(a, b) for a, b in zip(group, found.assignment, strict=True)}) == 4
+    assert found.inertia < 0.1 * len(vectors)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 12))
+def test_result_is_consistent(seed, clusters):
+    vectors = np.random.default_rng(seed).normal(size=(40, 3)).astype("f")
+    found = kmeans(vectors, clusters, seed=seed)
+    again = kmeans(vectors, clusters, seed=seed)
+    assert np.array_equal(found.centroids, again.centroids)
+    assert np.array_equal(found.assignment, again.assignment)
+    assignment, distances = nearest(vectors, found.centroids)
+    assert np.array_equal(assignment, found.assignment)
+    assert found.inertia == pytest.approx(float(distances.sum()), rel=1e-5)
+
+
+def test_more_clusters_than_distinct_rows():
+    vectors = np.repeat(np.eye(3, dtype="f"), 4, axis=0)
+    found = kmeans(vectors, 5, seed=0)
+    assert found.inertia == 0.0
+    assert found.centroids.shape == (5, 3)
+    assert np.isfinite(found.centroids).all()
+
+
+def test_empty_clusters_take_the_worst_rows():
+    vectors = np.array([[0, 0], [0, 1], [9, 9]], "f")
+    centroids = np.array([[0, 0], [50, 50]], "f")
+    assignment, distances = nearest(vectors, centroids)
+    moved = module._means(vectors, assignment, distances, centroids)
+    assert np.array_equal(moved[1], vectors[2])
+
+
+def test_seeding_uses_a_part_of_many_rows():
+    vectors = np.random.default_rng(0).normal(size=(5000, 2)).astype("f")
+    found = kmeans(vectors, 2, seed=1, iterations=2)
+    assert np.bincount(found.assignment).min() > 0
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.zeros(3), np.full((2, 2), np.nan)])
+def test_refuses_what_cannot_be_clustered(bad):
+    with pytest.raises(ValueError):
+        kmeans(bad, 2, seed=0)
+
+
+def test_kernels_equal_their_python_source():
+    vectors, _ = blobs(rows=30)
+    draws = np.linspace(0.05, 0.95, 4)
+    assert np.array_equal(plus_plus(vectors, 4, draws), plus_plus.py_func(vectors, 4, draws))
+    assignment = np.arange(30, dtype=np.int32) % 3
+    for fast, slow in zip(
+        sums_by_cluster(vectors, assignment, 4), sums_by_cluster.py_func(vectors, assignment, 4), strict=True
+    ):
+        assert np.allclose(fast, slow)
