@@ -1,7 +1,7 @@
 # Needs python3.11 and make; every target sets up .venv by itself.
 PYTHON ?= python3.11
-# Where the CPU build of torch is looked for first; any other index or TORCH_INDEX=https://pypi.org/simple works too.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Set it to PyTorch's index of CPU wheels where pip would take the CUDA build of several GB.
+TORCH_INDEX ?=
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,10 +27,9 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch goes first and alone: the CPU build if it is found at TORCH_INDEX or in pip's own configuration, else any build.
+# torch goes first and alone, so that no other package's range decides which build is taken.
 $(READY): pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps --retries 0 --timeout 30 --index-url $(TORCH_INDEX) $(TORCH) \
-		|| $(BIN)/pip install --no-deps $(TORCH)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --no-deps $(TORCH)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all]'
 	touch $@

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sparcode.config import Config, config_from_dict, known_keys, load_config, to_toml, updated
 from sparcode.errors import ConfigError
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
 
 def written(folder: Path, text: str) -> Path:
     """Write a TOML file."""
@@ -103,12 +105,12 @@ def test_updated_validates_and_leaves_the_first_alone():
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    st.dictionaries(st.sampled_from(["user", "item", "time", "rating"]), st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
+    TEXT,
+    st.dictionaries(st.sampled_from(["user", "item", "time", "rating"]), TEXT, max_size=3),
     st.none() | st.floats(1e-12, 1e12),
     st.none() | st.integers(1, 32),
     st.booleans(),
-)  # fmt: skip
+)
 def test_toml_there_and_back(where, columns, rate, heads, enabled):
     changes = {"data.where": where, "data.columns": columns, "model.heads": heads, "families.item.enabled": enabled}
     config = updated(Config(), changes | ({} if rate is None else {"train.learning_rate": rate}))

@@ -45,9 +45,13 @@ def test_a_failing_operation_leaves_the_old_content(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_writer_leaves_nothing_behind(tmp_path: Path, error: type[BaseException]):
-    with pytest.raises(error), atomic_path(tmp_path / "a.bin") as temporary:
-        temporary.write_bytes(b"half")
-        raise error
+    def interrupted() -> None:
+        with atomic_path(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert names(tmp_path) == []
 
 

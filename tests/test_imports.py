@@ -38,7 +38,6 @@ LAZY_ARROWS = {
     "sparcode/__init__.py": {"api"},
     "sparcode/api.py": {"train", "eval"},
     "sparcode/eval/run.py": {"retrievers", "report"},
-    "sparcode/eval/benchmark.py": {"retrievers"},
 }
 
 # Third-party module -> files or folders that may import it; a trailing "()" means inside functions only.

@@ -6,7 +6,6 @@ ef that reaches index recall .95, .99, and an NDCG within 1 % of exact search; p
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.data.features import with_user_features
 from sparcode.errors import DataError
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, sample, take
 from sparcode.eval.latency import Stages, batch_rates, measure
-from sparcode.eval.machine import git_commit, machine_info, one_thread
+from sparcode.eval.machine import git_commit, machine_info
 from sparcode.eval.metrics import overlap
 from sparcode.types import EvaluationSet, Retriever
 
@@ -44,39 +42,6 @@ class System:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def benchmark(
-    run: Any,
-    *,
-    queries: int = 1000,
-    rounds: int = 3,
-    k: int = 10,
-    split: str = "test",
-    hnsw: Sequence[str] = ("faiss-hnsw", "hnswlib"),
-    tuning_users: int = 5000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Measure SparCode and, when the run holds one, the two-tower; returns the JSON of ``sparcode benchmark``.
-
-    ``queries``: seeded users (with a history) for latency, throughput and index recall; quality is over the whole
-    split. ``hnsw``: libraries to compare with; one that is not installed is left out with a warning.
-    Raises DataError when the run has no such split.
-    """
-    from sparcode.retrievers.systems import open_systems
-
-    evaluation_set = _held_out(run, split)
-    tuning_set = sample(evaluation_set, tuning_users, seed=seed, purpose="ef tuning")
-    with one_thread() as threads:
-        systems, notes = open_systems(run, tuning_set, k=k, hnsw=hnsw)
-        document = measure_systems(
-            systems, evaluation_set, run.dataset.item_count, queries=queries, rounds=rounds, k=k, seed=seed
-        )
-    for note in notes["warnings"]:
-        warnings.warn(note, stacklevel=2)
-    document["machine"]["threads"] = threads
-    document["settings"] |= {"split": split, "tuning_users": len(tuning_set)}
-    return document | {"curves": notes["curves"], "warnings": notes["warnings"]}
-
-
 def measure_systems(
     systems: Sequence[System],
     evaluation_set: EvaluationSet,
@@ -87,7 +52,7 @@ def measure_systems(
     k: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure given systems; the JSON of ``benchmark`` without curves."""
+    """Measure given systems; the JSON of ``sparcode benchmark`` without the curves of HNSW tuning."""
     results = [_quality(system.retriever, evaluation_set, item_count, k, seed) for system in systems]
     timed = _timed_users(evaluation_set, queries, seed)
     latencies = measure([system.stages for system in systems], timed.queries, rounds=rounds)
@@ -102,16 +67,6 @@ def measure_systems(
         "settings": {"k": k, "timed_users": len(timed), "rounds": rounds, "seed": seed, "items": item_count},
         "rows": rows,
     }
-
-
-def _held_out(run: Any, split: str) -> EvaluationSet:
-    held: EvaluationSet | None = getattr(run.dataset, split, None)
-    if held is None or len(held) == 0:
-        raise DataError(f"{run.folder} has no {split} users; train with --split-by leave-last-out, time or column")
-    features = getattr(run.dataset, "user_features", None)
-    if features is None or not run.config.model.user_features:
-        return held
-    return with_user_features(held, features)
 
 
 def _quality(

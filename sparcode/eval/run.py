@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparcode.data.features import with_user_features
 from sparcode.errors import ConfigError, DataError, MissingExtraError
-from sparcode.eval.evaluate import EvaluationResult, evaluate, evaluation_json, exhaustive_sample, write_per_query
+from sparcode.eval.evaluate import (
+    EvaluationResult,
+    evaluate,
+    evaluation_json,
+    exhaustive_sample,
+    sample,
+    write_per_query,
+)
+from sparcode.eval.machine import one_thread
 from sparcode.files import write_json, write_text
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Retriever
@@ -69,7 +78,6 @@ def benchmark_run(
 
     Returns the JSON of ``sparcode benchmark``. ``progress`` receives a line for every file written.
     """
-    from sparcode.eval.benchmark import benchmark
     from sparcode.report.tables import benchmark_markdown
 
     run = Run.open(run_folder)
@@ -81,6 +89,40 @@ def benchmark_run(
     for written in (path, path.with_suffix(".md"), *_plots(document, path, tell)):
         tell(f"wrote {written}")
     return document
+
+
+def benchmark(
+    run: Run,
+    *,
+    queries: int = 1000,
+    rounds: int = 3,
+    k: int = 10,
+    split: str = "test",
+    hnsw: Sequence[str] = ("faiss-hnsw", "hnswlib"),
+    tuning_users: int = 5000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure SparCode and, when the run holds one, the two-tower; returns the JSON of ``sparcode benchmark``.
+
+    ``queries``: seeded users (with a history) for latency, throughput and index recall; quality is over the whole
+    split. ``hnsw``: libraries to compare with; one that is not installed is left out with a warning.
+    Raises DataError when the run has no such split.
+    """
+    from sparcode.eval.benchmark import measure_systems
+    from sparcode.retrievers.systems import open_systems
+
+    evaluation_set = evaluation_set_of(run, split)
+    tuning_set = sample(evaluation_set, tuning_users, seed=seed, purpose="ef tuning")
+    with one_thread() as threads:
+        systems, notes = open_systems(run, tuning_set, k=k, hnsw=hnsw)
+        document = measure_systems(
+            systems, evaluation_set, run.dataset.item_count, queries=queries, rounds=rounds, k=k, seed=seed
+        )
+    for note in notes["warnings"]:
+        warnings.warn(note, stacklevel=2)
+    document["machine"]["threads"] = threads
+    document["settings"] |= {"split": split, "tuning_users": len(tuning_set)}
+    return document | {"curves": notes["curves"], "warnings": notes["warnings"]}
 
 
 def _plots(document: dict[str, Any], path: Path, tell: Callable[[str], None]) -> list[Path]:

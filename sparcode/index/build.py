@@ -21,6 +21,7 @@ import numpy as np
 
 from sparcode.config import Config, IndexConfig
 from sparcode.errors import BudgetError, CorruptIndexError, RunError
+from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.assembly import assemble, select
 from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut
@@ -85,7 +86,9 @@ def build_index(
         figures = fit_query_settings(run, settings)
         shutil.rmtree(work, ignore_errors=True)
     seconds = {"score_s": round(job.score_seconds, 3), "build_s": round(time.perf_counter() - started, 3)}
-    return info | {"cache_bytes": index.cache_bytes, "generation": generation} | figures | seconds
+    summary = info | {"cache_bytes": index.cache_bytes, "generation": generation} | figures | seconds
+    write_json(run.folder / "build.json", summary)
+    return summary
 
 
 class Job:
@@ -333,7 +336,6 @@ def fit_query_settings(run: Run, settings: IndexConfig) -> dict[str, Any]:
     configured number of probes, so that number is not changed by fitting.
     """
     from sparcode.config import updated
-    from sparcode.files import read_json, write_json
     from sparcode.index.fit import default_settings, fit_settings
     from sparcode.index.pipeline import Pipeline, QuerySettings
 

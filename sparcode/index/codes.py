@@ -8,6 +8,8 @@ from sparcode.index.layout import Index, composite
 
 BLOCK_CELLS = 1 << 24
 """Distances (query code x stored code) computed at a time when no table holds the answer."""
+MOST_REMEMBERED = 1 << 20
+"""Answers for codes that are not stored, kept so that a repeated query does not search again."""
 
 
 class CodeResolver:
@@ -48,6 +50,8 @@ class CodeResolver:
         unknown = [place for place, key in enumerate(keys.tolist()) if key not in self._known]
         if unknown:
             nearest = nearest_stored(decode(codes[unknown], self.codebooks, self.kind), self.decoded)
+            if len(self._known) > MOST_REMEMBERED:
+                self._known.clear()
             self._known.update(zip(keys[unknown].tolist(), nearest.tolist(), strict=True))
         return np.array([self._known[key] for key in keys.tolist()], np.int64)
 

@@ -12,6 +12,9 @@ from sparcode.model.quantizers import TokenQuantizer, build_quantizer
 from sparcode.model.scorers import Scorer, build_scorer
 from sparcode.model.tokenizers import build_tokenizer
 
+ITEM_BLOCK = 4096
+"""Items scored at a time when all are: the folded items of a block take 4,096 x H x d floats."""
+
 
 class SparCodeModel(nn.Module):
     """f(q, c) = sum over the K_u query tokens of ReLU(S(token, c) + b) (arXiv 2311.18213, equations of section 3.2).
@@ -69,9 +72,10 @@ class SparCodeModel(nn.Module):
     @torch.no_grad()
     def score_all(self, table: Tensor, tokens: Tensor, quantised: bool = False) -> Tensor:
         """Return the scores (B, n) of all items for tokens (B, K_u, d), unquantised (no ReLU) or as indexed."""
-        ids = torch.arange(self.item_count, device=tokens.device)[None]
-        item_tokens = self.items.tokens(table)[None]
         if quantised:
             tokens = self.quantise(tokens)[0]
-        scores = self.scorer.candidates(tokens[None], item_tokens, ids)[0]  # (B, K_u, n)
-        return (self.activation(scores) if quantised else scores).sum(dim=1)
+        blocks = []
+        for ids in torch.arange(self.item_count, device=tokens.device).split(ITEM_BLOCK):
+            scores = self.scorer.candidates(tokens[None], self.items.tokens(table[ids])[None], ids[None])[0]
+            blocks.append((self.activation(scores) if quantised else scores).sum(dim=1))  # (B, K_u, block) summed
+        return torch.cat(blocks, dim=1)

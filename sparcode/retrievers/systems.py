@@ -10,6 +10,7 @@ from sparcode.errors import MissingExtraError, RunError
 from sparcode.eval.benchmark import EXACT, System
 from sparcode.eval.latency import Stages, nothing
 from sparcode.eval.operating_points import tune
+from sparcode.files import read_json
 from sparcode.index.pipeline import Pipeline
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswRetriever
@@ -54,7 +55,9 @@ def sparcode_systems(run: Any, k: int) -> list[System]:
     folder, candidates = run.folder / "model", run.config.query.rescore
     encoder_bytes, rescoring_bytes = _file_bytes(folder, "encoder"), _file_bytes(folder, "rescorer")
     reference = AllToAllRetriever(pipeline)
-    seconds = pipeline.searcher.manifest.get("info", {}).get("build_s")
+    # Beside the index, not in its manifest: the same build must give the same bytes.
+    built = run.folder / "build.json"
+    seconds = read_json(built).get("build_s") if built.exists() else None
     return [
         System(
             name=name,

@@ -6,6 +6,7 @@ import math
 
 from sparcode.config import Config, updated
 from sparcode.data.dataset import Dataset
+from sparcode.errors import ConfigError
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -22,6 +23,11 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         "quantizer.codewords": config.quantizer.codewords or codewords(dataset.item_count, config.quantizer.books or 1),
         "train.epochs": config.train.epochs or epochs(events),
     }
+    if chosen["quantizer.codewords"] ** chosen["quantizer.books"] >= 2**62:
+        raise ConfigError(
+            f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "
+            "N^M must stay below 2^62, because a code is one 64-bit integer; lower one of them"
+        )
     return updated(config, chosen)
 
 

@@ -105,7 +105,7 @@ class TrainingJob:
         return run
 
     def _claim(self, resume: bool, overwrite: bool) -> None:
-        started = (self.out / "config.toml").exists() or (self.out / "run.json").exists()
+        started = any((self.out / name).exists() for name in ("data", "config.toml", "run.json"))
         if resume and overwrite:
             raise RunError("--resume and --overwrite exclude each other: give one of them")
         if started and not (resume or overwrite):

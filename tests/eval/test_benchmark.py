@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sparcode.errors import DataError, MissingExtraError
-from sparcode.eval import benchmark as benchmark_module
-from sparcode.eval.benchmark import EXACT, System, benchmark, measure_systems
+from sparcode.eval.benchmark import EXACT, System, measure_systems
 from sparcode.eval.latency import Stages
 from sparcode.eval.operating_points import point_names, tune
+from sparcode.eval.run import benchmark, evaluation_set_of
 from sparcode.retrievers import systems as systems_module
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswlibHnsw
@@ -94,7 +94,7 @@ def test_users_without_history_are_not_timed() -> None:
 
 def test_a_run_without_test_users_is_refused() -> None:
     run = SimpleNamespace(folder="runs/x", dataset=SimpleNamespace(test=None))
-    with pytest.raises(DataError, match="no test users"):
+    with pytest.raises(DataError, match="no test set"):
         benchmark(run)
 
 
@@ -103,11 +103,11 @@ def test_user_features_reach_the_queries() -> None:
     features = SimpleNamespace(dense=lambda users: users[:, None].astype(np.float32))
     dataset = SimpleNamespace(test=part, user_features=features)
     config = SimpleNamespace(model=SimpleNamespace(user_features=True))
-    held = benchmark_module._held_out(SimpleNamespace(dataset=dataset, config=config), "test")
+    held = evaluation_set_of(SimpleNamespace(dataset=dataset, config=config), "test")
     assert held.queries.user_features is not None
     assert held.queries.user_features.tolist() == [[100.0], [101.0], [102.0]]
     config.model.user_features = False
-    assert benchmark_module._held_out(SimpleNamespace(dataset=dataset, config=config), "test") is part
+    assert evaluation_set_of(SimpleNamespace(dataset=dataset, config=config), "test") is part
 
 
 class LastVector:
@@ -181,7 +181,8 @@ def test_two_tower_systems_and_missing_libraries(
     monkeypatch.setattr(systems_module, "open_two_tower", lambda run: exact)
     monkeypatch.setattr(systems_module, "open_hnsw", hnsw)
     dataset = SimpleNamespace(test=part, item_count=3000)
-    run = SimpleNamespace(folder=tmp_path, dataset=dataset)
+    config = SimpleNamespace(model=SimpleNamespace(user_features=False))
+    run = SimpleNamespace(folder=tmp_path, dataset=dataset, config=config)
     with pytest.warns(UserWarning, match=r"sparcode\[bench\]"):
         document = benchmark(run, queries=5, rounds=1)
     rows = document["rows"]

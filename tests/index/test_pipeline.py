@@ -245,7 +245,7 @@ def test_features_answer_without_a_history():
     for row, history in enumerate(histories):
         one = pipeline.recommend_one(np.array(history, np.int32), 5, features=features[row])
         np.testing.assert_array_equal(one.ids[0], hits.ids[row])
-        np.testing.assert_array_equal(one.scores[0], hits.scores[row])
+        np.testing.assert_allclose(one.scores[0], hits.scores[row], rtol=1e-5)
 
 
 def test_with_settings_leaves_the_first_alone():

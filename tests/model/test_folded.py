@@ -14,9 +14,8 @@ GROUPS, ROWS, CANDIDATES, HIDDEN, WIDTH = 2, 3, 5, 7, 11
 def parts(item_tokens: int, dtype=torch.float64) -> list[torch.Tensor]:
     """Return queries (G, X, d), items (G, N, K_c, d), weight (H, K_c, d), bias (H,), out weight (H,)."""
     random = torch.Generator().manual_seed(3)
-    shapes = [
-        (GROUPS, ROWS, WIDTH), (GROUPS, CANDIDATES, item_tokens, WIDTH), (HIDDEN, item_tokens, WIDTH), (HIDDEN,), (HIDDEN,)
-    ]  # fmt: skip
+    sides = [(GROUPS, ROWS, WIDTH), (GROUPS, CANDIDATES, item_tokens, WIDTH)]
+    shapes = [*sides, (HIDDEN, item_tokens, WIDTH), (HIDDEN,), (HIDDEN,)]
     return [torch.randn(*shape, generator=random, dtype=dtype).requires_grad_() for shape in shapes]
 
 
