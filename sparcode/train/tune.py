@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -58,21 +59,26 @@ class _Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        sampler = optuna.samplers.TPESampler(seed=self.config.seed, n_startup_trials=8, multivariate=False)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.enqueue_trial(_start(self.config, self.dataset))
-        study.optimize(self._objective, n_trials=trials, timeout=seconds)
-        return self._with(study.best_params)
-
-    def _objective(self, trial: Any) -> float:
         started = time.perf_counter()
-        changes = _suggest(trial, self.config)
+        given = self._trial(0, {})
+        sampler = optuna.samplers.TPESampler(seed=self.config.seed, n_startup_trials=8)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        left = None if seconds is None else seconds - (time.perf_counter() - started)
+        if trials > 1 and (left is None or left > 0):
+            suggest = functools.partial(_suggest, config=self.config)
+            study.optimize(lambda trial: self._trial(trial.number + 1, suggest(trial)), trials - 1, timeout=left)
+        better = study.trials and study.best_value > given
+        return self._with(study.best_params if better else {})
+
+    def _trial(self, number: int, changes: dict[str, Any]) -> float:
+        """Train one configuration, log it, and return its validation NDCG@10; trial 0 is the given one."""
+        started = time.perf_counter()
         metric = self._train(self._with(changes))
-        line = {"trial": trial.number, "system": self.system, "validation_ndcg@10": metric, "changes": changes}
+        line = {"trial": number, "system": self.system, "validation_ndcg@10": metric, "changes": changes}
         line["seconds"] = round(time.perf_counter() - started, 1)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
-        self.tell(f"trial {trial.number}: validation NDCG@10 {metric:.4f} in {line['seconds']:.0f} s {changes}")
+        self.tell(f"trial {number}: validation NDCG@10 {metric:.4f} in {line['seconds']:.0f} s {changes}")
         return metric
 
     def _with(self, changes: dict[str, Any]) -> Config:
@@ -103,20 +109,3 @@ def _suggest(trial: Any, config: Config) -> dict[str, Any]:
     if config.model.tokenizer == "sasrec":
         changes["model.attention_heads"] = trial.suggest_categorical("model.attention_heads", [1, 2, 4])
     return changes
-
-
-def _start(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Return the given configuration as the first trial, where its values lie in the search space."""
-    resolved = resolve(config, dataset)
-    values = {
-        "train.learning_rate": resolved.train.learning_rate,
-        "train.weight_decay": resolved.train.weight_decay,
-        "train.history_dropout": resolved.train.history_dropout,
-        "model.dropout": resolved.model.dropout,
-        "model.temperature": resolved.model.temperature,
-        "model.history": resolved.model.history,
-        "loss.negatives": resolved.loss.negatives,
-        "model.blocks": resolved.model.blocks,
-        "model.attention_heads": resolved.model.attention_heads,
-    }
-    return values
