@@ -25,7 +25,7 @@ from sparcode.eval.bootstrap import paired_difference
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, exhaustive_sample
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
-from sparcode.index.arrays import read_arrays, write_arrays
+from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.build import build_index
 from sparcode.retrievers.registry import available, open_retrievers
 from sparcode.run import Run
@@ -101,9 +101,14 @@ def pooled(rows: list[Row], work: Path) -> Row:
     users = reduce(np.intersect1d, [part["users"] for part in parts])
     means = []
     for name in (OURS, THEIRS):
-        means.append(np.mean([part[name][np.searchsorted(part["users"], users)] for part in parts], axis=0))
+        means.append(np.mean([_values_of(part, name, users) for part in parts], axis=0))
     difference = paired_difference(*means)._asdict()
     return {OURS: float(means[0].mean()), THEIRS: float(means[1].mean()), "users": len(users), "difference": difference}
+
+
+def _values_of(part: Arrays, name: str, users: np.ndarray) -> np.ndarray:
+    _, places, _ = np.intersect1d(part["users"], users, return_indices=True)
+    return np.asarray(part[name][places])
 
 
 def markdown_of(rows: list[Row], work: Path) -> str:

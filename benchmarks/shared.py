@@ -63,8 +63,11 @@ def folders(arguments: argparse.Namespace, script: str) -> tuple[Path, Path]:
 
 
 def trained(data: str, work: Path, name: str, config: Config, *, baselines: bool) -> Run:
-    """Train ``work/name-<digest of the configuration>``, go on with it, or open it when it is finished."""
-    digest = hashlib.sha256(json.dumps([data, config.model_dump()], sort_keys=True).encode()).hexdigest()[:8]
+    """Train ``work/name-<digest of the configuration>``, go on with it, or open it when it is finished.
+
+    A data set is known by its name: give another ``work`` for other data of the same name.
+    """
+    digest = hashlib.sha256(json.dumps([label(data), config.model_dump()], sort_keys=True).encode()).hexdigest()[:8]
     folder = work / f"{name}-{digest}"
     if (folder / "run.json").exists():
         return Run.open(folder)
@@ -101,11 +104,8 @@ class Results:
         """Write all cells as JSON, and those asked for in this call as Markdown."""
         document = {"question": self.question, "commit": git_commit(), "machine": _machine(), "rows": self.rows}
         write_json(self.path, document)
-        machine = document["machine"]
-        where = (
-            f"{machine['cpu']}, {machine['cores']} cores; threads: {machine['threads']}; commit {document['commit']}"
-        )
-        write_text(self.path.with_suffix(".md"), f"{self.question}\n\n{self.render(self.asked)}\n- {where}\n")
+        text = f"{self.question}\n\n{self.render(self.asked)}{notes(_where(self.asked))}"
+        write_text(self.path.with_suffix(".md"), text)
 
     def show(self) -> None:
         """Print the Markdown."""
@@ -121,6 +121,18 @@ def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def notes(lines: Sequence[str]) -> str:
     """Return a Markdown list."""
     return "\n" + "".join(f"- {line}\n" for line in lines)
+
+
+def _where(rows: list[Row]) -> list[str]:
+    """Say on what, with how many threads and at which commit the cells were measured; once where they agree."""
+    lines = []
+    for row in rows:
+        machine, threads = row["machine"], row["machine"]["threads"]
+        place = (
+            f"{machine['cpu']}, {machine['cores']} cores; evaluation on {threads['evaluation']} thread, training on "
+        )
+        lines.append(f"{place}{threads['torch']}; Python {machine['python']}; commit {row['commit'] or 'unknown'}")
+    return list(dict.fromkeys(lines))
 
 
 def _machine() -> Row:

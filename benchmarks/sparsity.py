@@ -32,9 +32,10 @@ from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
 from sparcode.files import read_json
 from sparcode.index.build import build_index
+from sparcode.index.pipeline import Pipeline
 from sparcode.retrievers.learned import SparcodeRetriever
-from sparcode.retrievers.registry import open_retrievers
 from sparcode.run import Run
+from sparcode.types import Queries
 
 TOLERANCE = 10.0
 """Largest accepted distance of a built index from its target density, percent of the target."""
@@ -111,19 +112,20 @@ def _built(summary: Row) -> Row:
 def _quality(run: Run) -> Row:
     evaluation_set = evaluation_set_of(run, "test")
     row: Row = {"training": run.record["training"]["sparcode"]}
-    for retriever in open_retrievers(run, ["sparcode-cache", "sparcode"]):
-        assert isinstance(retriever, SparcodeRetriever)
+    pipeline = Pipeline.open(run.folder)
+    for name, rescore in (("sparcode-cache", 0), ("sparcode", run.config.query.rescore)):
+        retriever = SparcodeRetriever(pipeline, rescore=rescore, name=name)
         result = evaluate(retriever, evaluation_set, run.dataset.item_count, seed=run.config.seed)
-        row[retriever.name] = {
-            "metrics": {name: result.metrics[name] for name in METRICS},
-            "intervals": {name: list(result.intervals[name]) for name in METRICS},
+        row[name] = {
+            "metrics": {metric: result.metrics[metric] for metric in METRICS},
+            "intervals": {metric: list(result.intervals[metric]) for metric in METRICS},
             "queries": len(evaluation_set),
             "fill_rate": result.fill_rate,
         }
-    return row | {"postings_per_query": _postings_read(retriever.pipeline, evaluation_set.queries)}
+    return row | {"postings_per_query": postings_read(pipeline, evaluation_set.queries)}
 
 
-def _postings_read(pipeline: Any, queries: Any) -> float:
+def postings_read(pipeline: Pipeline, queries: Queries) -> float:
     """Return the mean number of postings the queries read: the sum of the lengths of their lists."""
     lengths, total = pipeline.searcher.index.lengths(), 0
     for start in range(0, len(queries), 4096):
@@ -144,8 +146,10 @@ def markdown_of(rows: list[Row]) -> str:
     if built:
         queries = built[0]["sparcode"]["queries"]
         lines.append(f"test, {queries:,} queries; brackets: 95 % bootstrap interval over users; one probe a token")
-        lines.append("postings a query: mean over test; budget-bytes has the cache bytes of post-hoc, budget-reads its")
-        lines[-1] += " postings a query on validation"
+        lines.append(
+            "postings a query: mean over test; budget-bytes is given the cache bytes of post-hoc, budget-reads its "
+            "postings a query on validation"
+        )
     for row in built:
         if row["config"]["cut"] == "trained" and abs(off_target(row)) > TOLERANCE:
             lines.append(f"{_name(row)}: more than {TOLERANCE:g} % off the target")

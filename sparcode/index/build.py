@@ -221,7 +221,7 @@ class Job:
 
     def _trained_bias(self, scorer: ListScorer) -> float | None:
         spec = scorer.rescorer.spec if isinstance(scorer, CodeScorer) else {}
-        return float(spec["bias"]) if spec.get("activation") == "relu" else None
+        return None if spec.get("bias") is None else float(spec["bias"])
 
     def _trained_zero(self, scorer: ListScorer) -> float | None:
         trained = self._trained_bias(scorer)

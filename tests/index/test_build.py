@@ -110,7 +110,7 @@ def test_bias_is_taken_as_given(run):
 
 def test_a_trained_bias_is_the_default(run):
     spec = json.loads((run / "model" / "rescorer.json").read_text())
-    write_json(run / "model" / "rescorer.json", spec | {"activation": "relu", "bias": -2.0})
+    write_json(run / "model" / "rescorer.json", spec | {"bias": -2.0})
     assert build_index(run)["offset"] == -2.0
     assert build_index(run, density=20.0)["density_percent"] == pytest.approx(20.0, abs=0.1)
     summary = build_index(run, budget_mb=1.0)
