@@ -43,11 +43,13 @@ def config_of(arguments: argparse.Namespace) -> Config:
     """Return the configuration the options ask for."""
     default = ROOT / "configs" / f"{label(arguments.data)}.toml"
     file = arguments.config or (default if default.is_file() else None)
+    config = load_config(file, arguments.set)
+    columns = arguments.columns and {**config.data.columns, **arguments.columns}
     given = {
-        "data.columns": arguments.columns, "data.where": arguments.where, "data.min_rating": arguments.min_rating,
+        "data.columns": columns, "data.where": arguments.where, "data.min_rating": arguments.min_rating,
         "data.k_core": arguments.k_core, "train.epochs": arguments.epochs,
     }  # fmt: skip
-    return updated(load_config(file, arguments.set), {key: value for key, value in given.items() if value is not None})
+    return updated(config, {key: value for key, value in given.items() if value is not None})
 
 
 def label(data: str) -> str:
@@ -128,10 +130,9 @@ def _where(rows: list[Row]) -> list[str]:
     lines = []
     for row in rows:
         machine, threads = row["machine"], row["machine"]["threads"]
-        place = (
-            f"{machine['cpu']}, {machine['cores']} cores; evaluation on {threads['evaluation']} thread, training on "
-        )
-        lines.append(f"{place}{threads['torch']}; Python {machine['python']}; commit {row['commit'] or 'unknown'}")
+        place = f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}"
+        used = f"threads: training {threads['torch']}, evaluation {threads['evaluation']}"
+        lines.append(f"{place}; {used}; commit {row['commit'] or 'unknown'}")
     return list(dict.fromkeys(lines))
 
 

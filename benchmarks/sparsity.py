@@ -150,6 +150,7 @@ def markdown_of(rows: list[Row]) -> str:
             "postings a query: mean over test; budget-bytes is given the cache bytes of post-hoc, budget-reads its "
             "postings a query on validation"
         )
+        lines.append("a budget in bytes stores only as many codes, the busiest, as it can give 16 postings each")
     for row in built:
         if row["config"]["cut"] == "trained" and abs(off_target(row)) > TOLERANCE:
             lines.append(f"{_name(row)}: more than {TOLERANCE:g} % off the target")

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -17,17 +18,23 @@ from typer.core import TyperGroup
 
 from sparcode.errors import MissingExtraError, SparcodeError
 
+WRONG_USAGE = 2
 INTERRUPTED = 130
 
 
 def complain(message: str) -> None:
     """Write ``error: message`` to stderr as one line."""
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo("error: " + _one_line(message), err=True)
 
 
 def warn(message: str) -> None:
     """Write ``warning: message`` to stderr as one line."""
-    typer.echo("warning: " + " ".join(message.split()), err=True)
+    typer.echo("warning: " + _one_line(message), err=True)
+
+
+def _one_line(message: str) -> str:
+    # A damaged file may put anything into a message; the terminal gets printable characters only.
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
 
 
 @contextmanager
@@ -35,8 +42,10 @@ def one_line_errors() -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code; SPARCODE_DEBUG=1 lets them through."""
     try:
         yield
-    except (typer.Exit, typer.Abort, typer.TyperException):
+    except (typer.Exit, typer.Abort):
         raise
+    except typer.TyperException as problem:
+        raise _usage_exit(problem) from None
     except KeyboardInterrupt:
         typer.echo("interrupted: earlier results are untouched", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -62,10 +71,37 @@ def training_extra() -> Iterator[None]:
         raise MissingExtraError(problem.name, "train", "training") from None
 
 
+def _usage_exit(problem: typer.TyperException) -> Exception:
+    """Write a usage error as one line and return the exit; help that was asked for passes unchanged."""
+    context = getattr(problem, "ctx", None)
+    if getattr(problem, "exit_code", 0) != WRONG_USAGE or type(problem).__name__ == "NoArgsIsHelpError":
+        return problem
+    hint = f" (see: {context.command_path} --help)" if context is not None else ""
+    complain(f"{problem.format_message()}{hint}")  # type: ignore[attr-defined]
+    return typer.Exit(WRONG_USAGE)
+
+
 def _describe(problem: Exception) -> str:
-    if isinstance(problem, (SparcodeError, OSError)):
+    if isinstance(problem, SparcodeError):
         return str(problem)
+    if isinstance(problem, OSError):
+        return _describe_file_error(problem)
     return f"unexpected {type(problem).__name__}: {problem} (set SPARCODE_DEBUG=1 for the traceback)"
+
+
+def _describe_file_error(problem: OSError) -> str:
+    if problem.errno is None or problem.filename is None:
+        return str(problem)
+    advice = {
+        errno.ENOSPC: "; free some space and repeat the command",
+        errno.EDQUOT: "; free some space and repeat the command",
+        errno.EACCES: "; choose a place you may write to, or change its permissions",
+        errno.EPERM: "; choose a place you may write to, or change its permissions",
+        errno.EROFS: "; choose a place you may write to",
+        errno.EISDIR: "; give the name of a file",
+        errno.ENOTDIR: "; a part of this path is a file, choose another one",
+    }
+    return f"{problem.filename}: {problem.strerror}{advice.get(problem.errno, '')}"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -74,6 +110,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 class Commands(TyperGroup):
     """The root group: every command runs under ``one_line_errors``, library warnings become one line."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the options that stand before the command."""
+        with one_line_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the chosen command."""

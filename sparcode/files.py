@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``, else remove it."""
+    """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``, else remove it.
+
+    An OSError names ``path``, not the temporary file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
@@ -37,10 +41,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as problem:
+        _remove(temporary)
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise OSError(problem.errno, os.strerror(problem.errno), str(path)) from problem
         raise
     sync_directory(path.parent)
+
+
+def _remove(temporary: Path) -> None:
+    # The error that led here is the one to tell, not that the folder never existed.
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raise OSError if no file ``path`` can be written; called before long work whose result goes there."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as problem:
+        raise OSError(problem.errno, os.strerror(problem.errno or errno.EIO), str(path)) from None
+    finally:
+        _remove(probe)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,9 +91,9 @@ def read_json(path: Path, error: Callable[[str], Exception] = CorruptIndexError)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(f"{path} does not exist") from None
+        raise error(f"{path} does not exist; put the file back, or train the run again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise error(f"{path} is not valid JSON ({problem}); the file is damaged or was edited") from None
+        raise error(f"{path} is not valid JSON ({problem}); the file is damaged or was edited: put it back, or train the run again") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcode.errors import RunError
+from sparcode.errors import ConfigError, CorruptIndexError, RunError
 from sparcode.files import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
@@ -52,10 +52,16 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The resolved configuration."""
+        """The resolved configuration; RunError if its file is missing or damaged."""
         from sparcode.config import config_from_dict
 
-        return config_from_dict(tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8")))
+        path = self.folder / "config.toml"
+        try:
+            return config_from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise RunError(f"{path} does not exist; put the file back, or train the run again") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as problem:
+            raise RunError(f"{path} is damaged or was edited ({problem}); put it back, or train the run again") from None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,6 +92,14 @@ class Run:
         if not path.exists():
             raise RunError(f"{self.folder} has no index yet; build it with: sparcode build-index {self.folder}")
         return dict(read_json(path, RunError))
+
+    def check_model(self) -> None:
+        """Raise CorruptIndexError unless the exported model is byte for byte the one that was trained."""
+        if hash_model(self.model_folder) != self.model_hash:
+            raise CorruptIndexError(
+                f"{self.model_folder}: its files are not those that were trained (SHA-256 differs, or one is missing); "
+                "put them back, or train the run again"
+            )
 
     def update(self, **fields: Any) -> Run:
         """Write more fields into run.json and return the run with them."""

@@ -20,7 +20,7 @@ from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
 from sparcode.data.views import view
 from sparcode.errors import CorruptIndexError
-from sparcode.files import atomic_path, read_json, sync_directory, write_json
+from sparcode.files import atomic_path, read_json, sha256_of, sync_directory, write_json
 from sparcode.types import EvaluationSet, Queries, Sequences
 
 FORMAT = 1
@@ -128,6 +128,15 @@ def open_dataset(folder: Path) -> Dataset:
     )
 
 
+def verify_dataset(folder: Path) -> None:
+    """Compare the SHA-256 of every file of a saved dataset; CorruptIndexError names the first that differs."""
+    content = read_json(folder / "dataset.json")
+    for name, wanted in content.get("sha256", {}).items():
+        path = folder / f"{name}.arrow"
+        if not path.is_file() or sha256_of(path) != wanted:
+            raise CorruptIndexError(f"{path} is missing or damaged (SHA-256 differs); train the run again")
+
+
 def _write(dataset: Dataset, folder: Path) -> None:
     items = {"item_id": dataset.item_ids.external, "popularity": pa.array(dataset.popularity)}
     if dataset.titles is not None:
@@ -136,7 +145,7 @@ def _write(dataset: Dataset, folder: Path) -> None:
     tables: dict[str, dict[str, pa.Array]] = {"items": items, "users": {"user_id": dataset.user_ids.external}}
     tables["train"] = _sequence_columns(dataset.train)
     tables["serving"] = _sequence_columns(dataset.serving)
-    content: dict[str, Any] = {"format": FORMAT, "files": {}}
+    content: dict[str, Any] = {"format": FORMAT, "files": {}, "sha256": {}}
     for name, held in (("validation", dataset.validation), ("test", dataset.test)):
         if held is not None:
             tables[name] = _evaluation_columns(held)
@@ -148,6 +157,7 @@ def _write(dataset: Dataset, folder: Path) -> None:
         path = folder / f"{name}.arrow"
         _write_arrow(path, columns)
         content["files"][name] = path.stat().st_size
+        content["sha256"][name] = sha256_of(path)
     write_json(folder / "dataset.json", content | {"summary": dataset.summary})
 
 

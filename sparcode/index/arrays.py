@@ -24,6 +24,7 @@ from sparcode.files import atomic_path, read_json, write_json
 Arrays = dict[str, np.ndarray]
 
 _KEY = "sparcode"
+_REMEDY = "put the file back, or train the run again"
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -61,7 +62,7 @@ def read_arrays(path: Path, *, verify: bool = False) -> Arrays:
     header, buffer, start = _map(path)
     arrays = {name: _view(path, buffer, start, name, entry) for name, entry in sorted(header.items())}
     if verify and _digest(arrays) != _own_metadata(path).get("sha256"):
-        raise CorruptIndexError(f"{path} is damaged: its contents do not match the SHA-256 it carries; write it anew")
+        raise CorruptIndexError(f"{path} is damaged: its contents do not match the SHA-256 it carries; {_REMEDY}")
     return arrays
 
 
@@ -99,10 +100,10 @@ def _checked_header(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except FileNotFoundError:
-        raise CorruptIndexError(f"{path} does not exist") from None
+        raise CorruptIndexError(f"{path} does not exist; {_REMEDY}") from None
     except (SafetensorError, OSError) as problem:
         text = " ".join(str(problem).split())
-        raise CorruptIndexError(f"{path} is damaged or truncated ({text}); write it anew") from None
+        raise CorruptIndexError(f"{path} is damaged or truncated ({text}); {_REMEDY}") from None
 
 
 def _own_metadata(path: Path) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def _own_metadata(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError):
-        raise CorruptIndexError(f"{path} is damaged: its metadata are not JSON; write it anew") from None
+        raise CorruptIndexError(f"{path} is damaged: its metadata are not JSON; {_REMEDY}") from None
 
 
 def _map(path: Path) -> tuple[dict[str, Any], mmap.mmap, int]:
@@ -134,7 +135,7 @@ def _view(path: Path, buffer: mmap.mmap, start: int, name: str, entry: dict[str,
         empty.flags.writeable = False
         return empty
     if start + high > len(buffer):
-        raise CorruptIndexError(f"{path} is truncated: array {name!r} ends behind the file; write it anew")
+        raise CorruptIndexError(f"{path} is truncated: array {name!r} ends behind the file; {_REMEDY}")
     return np.frombuffer(buffer, dtype, count, start + low).reshape(entry["shape"])
 
 

@@ -72,6 +72,7 @@ def build_index(
     """
     started = time.perf_counter()
     run = Run.open(run_folder)
+    run.check_model()
     given = {
         "policy": policy, "bias": bias, "density": density, "budget_mb": budget_mb,
         "postings_per_query": postings_per_query,

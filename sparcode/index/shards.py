@@ -17,6 +17,7 @@ from numba import njit
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
 from sparcode.index.counts import CountScorer
+from sparcode.index.likelihood import LikelihoodScorer
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.scoring import CodeScorer, ListScorer
 
@@ -62,7 +63,8 @@ def open_scorer(model: Path) -> ListScorer:
     rescorer = Rescorer.open(model)
     if rescorer.spec.get("lists", rescorer.kind) == "counts":
         return CountScorer.open(model, rescorer.item_count)
-    return CodeScorer(rescorer, arrays["codebooks"], str(encoder["quantizer"]["kind"]))
+    scorer = CodeScorer(rescorer, arrays["codebooks"], str(encoder["quantizer"]["kind"]))
+    return scorer if rescorer.spec.get("bias") is not None else LikelihoodScorer(scorer)
 
 
 @lru_cache(maxsize=2)

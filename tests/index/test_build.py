@@ -54,10 +54,11 @@ def content(index: Index) -> dict[str, bytes]:
 
 
 def learned_scores(run: Path, index: Index) -> np.ndarray:
-    """S (C, n) of the stored codes by the plain rescorer on decoded vectors."""
+    """log P(item | code) (C, n) of the stored codes, by the plain rescorer on decoded vectors."""
     arrays = read_arrays(run / "model" / "encoder.safetensors")
     vectors = decode(index.code_table, arrays["codebooks"], "product")
-    return Rescorer.open(run / "model").token_scores(vectors, slice(None))
+    scores = Rescorer.open(run / "model").token_scores(vectors, slice(None))
+    return scores - np.log(np.exp(scores.astype(np.float64)).sum(axis=1, keepdims=True))
 
 
 def set_config(run: Path, **changes: object) -> None:
@@ -98,14 +99,14 @@ def test_item_family_values_can_be_undone(run):
 
 
 def test_bias_is_taken_as_given(run):
-    build_index(run, bias=-1.5)
+    build_index(run, bias=3.5)
     index = opened(run)
     scores = learned_scores(run, index)
-    clear = np.abs(scores - 1.5) > 1e-3
+    clear = np.abs(scores + 3.5) > 1e-3
     stored = np.zeros_like(clear)
     for row in range(len(scores)):
         stored[row, index.row(row)[0]] = True
-    assert np.array_equal(stored[clear], (scores > 1.5)[clear])
+    assert np.array_equal(stored[clear], (scores > -3.5)[clear])
 
 
 def test_a_trained_bias_is_the_default(run):
