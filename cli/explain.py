@@ -31,18 +31,42 @@ def explain(run: Path, user: str, item: str) -> dict[str, Any]:
 
 
 def print_explanation(explanation: dict[str, Any]) -> None:
-    """Write single values as pairs and lists of contributions as tables."""
-    tables = {key: value for key, value in explanation.items() if _is_table(value)}
-    print_pairs({key: value for key, value in explanation.items() if key not in tables})
-    for name, rows in tables.items():
-        typer.echo(f"\n{name}")
-        headers = list(rows[0])
-        print_table(headers, [[_text(row.get(header)) for header in headers] for row in rows])
+    """Write what the item scores, and the lists that hold it, the largest contribution first."""
+    print_pairs(
+        {
+            "item": explanation["item_id"],
+            "title": explanation["title"],
+            "in the history": "yes, so queries leave it out" if explanation["seen"] else "no",
+            "place by exact score": _place(explanation),
+            "cached score": f"{explanation['cached_score']:.4g} (sum of the lists below)",
+            "exact score": _exact(explanation),
+        }
+    )
+    lists, total = explanation["lists"], explanation["cached_score"]
+    typer.echo(f"\nlists read for the user that hold the item: {len(lists) or 'none'}")
+    if lists:
+        headers = ("list", "weight", "impact", "contribution", "share")
+        print_table(headers, [[_name(part), *_amounts(part, total)] for part in lists])
 
 
-def _text(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+def _exact(explanation: dict[str, Any]) -> str:
+    total, model, lists = (explanation[f"{part}_score"] for part in ("exact", "interaction", "evidence"))
+    return f"{total:.4g} = {model:.4g} all-to-all score + {lists:.4g} evidence of the lists"
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+def _place(explanation: dict[str, Any]) -> str:
+    if explanation["exhaustive_rank"] is not None:
+        return f"{explanation['exhaustive_rank'] + 1:,} of all unseen items"
+    return "none, it is in the history" if explanation["seen"] else "behind the first 1,000"
+
+
+def _name(part: dict[str, Any]) -> str:
+    if part["family"] == "item":
+        return f"after item {part.get('item_id', part['code'])} {part.get('title') or ''}".rstrip()
+    code = part["code"]
+    return f"{part['family']} code {' '.join(map(str, code)) if isinstance(code, list) else code}"
+
+
+def _amounts(part: dict[str, Any], total: float) -> list[Any]:
+    share = f"{100 * part['contribution'] / total:.0f} %" if total else ""
+    return [part["weight"], part["impact"], part["contribution"], share]

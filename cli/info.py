@@ -19,7 +19,22 @@ def info_command(run: options.RunFolder, verify: Verify = False, json: options.J
     if json:
         print_json(content)
     else:
-        print_pairs(content)
+        print_pairs(readable(content))
+
+
+def readable(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the description with bytes in MB and the technical names spelled out."""
+    shown = dict(content)
+    sizes = {name: shown.pop(f"{name}_bytes") for name in ("cache", "rescoring", "encoder")}
+    shown["memory"] = {f"{name} MB": f"{size / 1e6:.2f}" for name, size in sizes.items()}
+    shown["index"] = dict(shown["index"])
+    families = shown["index"].pop("families")
+    shown["index"]["lists"] = ", ".join(f"{family['lists']:,} {family['name']}" for family in families)
+    shown["index"] |= {"built with": shown["index"].pop("info")}
+    shown["query settings"] = shown.pop("query")
+    shown["training"] = shown.pop("training")
+    shown["files verified"] = "yes, all digests agree" if shown.pop("verified") else "no (--verify checks them)"
+    return shown
 
 
 def info(run: Path, verify: bool = False) -> dict[str, Any]:

@@ -23,6 +23,7 @@ Data = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sparcode train`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
+DEFAULT_COUNT = 10
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 
 ConfigFile = Annotated[
@@ -108,6 +109,14 @@ def resolve_config(
     if seed is not None:
         changes = {**changes, "seed": seed}
     return updated(config, changes)
+
+
+def check_count(k: int, items: int) -> None:
+    """Refuse more answers than the catalogue has items; the default serves smaller catalogues too."""
+    from sparcode.errors import QueryError
+
+    if k > max(items, DEFAULT_COUNT):
+        raise QueryError(f"-k {k}: the run has {items:,} items; expected 1 to {items}")
 
 
 def read_ids(path: Path) -> list[Any]:

@@ -19,7 +19,9 @@ UsersFile = Annotated[
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="File to write.", show_default=False)]
 
 
-def predict_command(run: options.RunFolder, users: UsersFile, out: OutFile, k: options.Count = 10) -> None:
+def predict_command(
+    run: options.RunFolder, users: UsersFile, out: OutFile, k: options.Count = options.DEFAULT_COUNT
+) -> None:
     """Recommend items to many users, into a file.
 
     Rows: user_id, rank (from 0), item_id, score (null where popularity filled the place), filled.
@@ -33,9 +35,12 @@ def predict(run: Path, users: list[Any], out: Path, k: int) -> int:
     import pyarrow.parquet as parquet
 
     from sparcode.api import SparCode
-    from sparcode.files import atomic_path
+    from sparcode.files import atomic_path, require_writable
 
-    table = prediction_table(users, *SparCode.load(run).predict(users, k))
+    require_writable(out)
+    model = SparCode.load(run)
+    options.check_count(k, model.pipeline.item_count)
+    table = prediction_table(users, *model.predict(users, k))
     with atomic_path(Path(out)) as temporary:
         parquet.write_table(table, temporary)
     return int(table.num_rows)

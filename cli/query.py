@@ -31,7 +31,7 @@ def query_command(
     user: User = None,
     items: Items = None,
     features: Features = None,
-    k: options.Count = 10,
+    k: options.Count = options.DEFAULT_COUNT,
     rescore: Rescore = None,
     include_seen: IncludeSeen = False,
     allow: Allow = None,
@@ -68,7 +68,9 @@ def query(
     from sparcode.api import SparCode
 
     lists = {name: options.read_ids(file) for name, file in (("allow", allow), ("deny", deny)) if file is not None}
-    return SparCode.load(run).recommend_items(**subject, **lists, **settings)[0]
+    model = SparCode.load(run)
+    options.check_count(settings.get("k", options.DEFAULT_COUNT), model.pipeline.item_count)
+    return model.recommend_items(**subject, **lists, **settings)[0]
 
 
 def print_answers(answers: list[dict[str, Any]]) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparcode.data.storage import verify_dataset
 from sparcode.errors import ConfigError, QueryError
+from sparcode.index.arrays import read_arrays
 from sparcode.index.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
@@ -99,13 +101,14 @@ class SparCode:
         found = np.flatnonzero(ranking.ids[0] == internal)
         rank = int(found[0]) if len(found) else None
         seen = bool((queries.items == internal).any())
+        item = self._external(np.array([internal]))[0]
         head = {"item_id": item, "title": self._title(internal), "seen": seen, "exhaustive_rank": rank}
         return head | explained
 
     def info(self, verify: bool = False) -> dict[str, Any]:
         """Describe the run: sizes, bytes in three parts, hashes, settings; ``verify`` checks every digest first."""
         if verify:
-            Pipeline.open(self.run.folder, verify="full")
+            self._verify()
         index, manifest = self.pipeline.searcher.index, self.pipeline.searcher.manifest
         return {
             "folder": str(self.run.folder),
@@ -125,6 +128,14 @@ class SparCode:
             "training": self.run.record.get("training", {}),
             "verified": verify,
         }
+
+    def _verify(self) -> None:
+        """Compare the digests of data, model and index; CorruptIndexError names what is damaged."""
+        verify_dataset(self.run.folder / "data")
+        for path in sorted(self.run.model_folder.glob("*.safetensors")):
+            read_arrays(path, verify=True)
+        self.run.check_model()
+        Pipeline.open(self.run.folder, verify="full")
 
     def _queries(
         self, users: Ids | None, histories: Sequence[Ids] | None, features: Sequence[dict[str, Any]] | None

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,10 +44,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as problem:
         _remove(temporary)
-        if isinstance(problem, OSError) and problem.errno is not None:
-            raise OSError(problem.errno, os.strerror(problem.errno), str(path)) from problem
+        number = _system_error(problem)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from problem
         raise
     sync_directory(path.parent)
+
+
+def _system_error(problem: BaseException) -> int | None:
+    if isinstance(problem, OSError):
+        return problem.errno
+    # The safetensors library tells a full disk by text alone.
+    found = re.search(r"\(os error (\d+)\)", str(problem))
+    return int(found[1]) if found and isinstance(problem, Exception) else None
 
 
 def _remove(temporary: Path) -> None:
@@ -93,7 +103,9 @@ def read_json(path: Path, error: Callable[[str], Exception] = CorruptIndexError)
     except FileNotFoundError:
         raise error(f"{path} does not exist; put the file back, or train the run again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise error(f"{path} is not valid JSON ({problem}); the file is damaged or was edited: put it back, or train the run again") from None
+        raise error(
+            f"{path} is not valid JSON ({problem}); it was damaged or edited: put it back, or train the run again"
+        ) from None
 
 
 def sha256_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from sparcode.files import read_json, sha256_of, write_json
 if TYPE_CHECKING:
     from sparcode.config import Config
     from sparcode.data.storage import Dataset
+    from sparcode.types import EvaluationSet
 
 FORMAT = 1
 MODEL_FILES = (
@@ -61,7 +62,9 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{path} does not exist; put the file back, or train the run again") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as problem:
-            raise RunError(f"{path} is damaged or was edited ({problem}); put it back, or train the run again") from None
+            raise RunError(
+                f"{path} is damaged or was edited ({problem}); put it back, or train the run again"
+            ) from None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -69,6 +72,16 @@ class Run:
         from sparcode.data.storage import open_dataset
 
         return open_dataset(self.folder / "data")
+
+    def held_out(self, split: str) -> EvaluationSet | None:
+        """Return the ``test`` or ``validation`` set, with user features if the model reads them; None if absent."""
+        held: EvaluationSet | None = getattr(self.dataset, split)
+        features = self.dataset.user_features
+        if held is None or features is None or not self.config.model.user_features:
+            return held
+        from sparcode.data.features import with_user_features
+
+        return with_user_features(held, features)
 
     @property
     def model_folder(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from sparcode import files
 from sparcode.errors import CorruptIndexError, RunError
-from sparcode.files import atomic_path, read_json, sha256_of, write_bytes, write_json, write_text
+from sparcode.files import atomic_path, read_json, require_writable, sha256_of, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -53,6 +53,30 @@ def test_an_interrupted_writer_leaves_nothing_behind(tmp_path: Path, error: type
     with pytest.raises(error):
         interrupted()
     assert names(tmp_path) == []
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "a.bin"):
+        for write in (lambda path: write_bytes(path, b"x"), require_writable):
+            with pytest.raises(OSError, match=rf"'{path}(/file)?'$"):
+                write(path)
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_full_disk_told_by_text_is_an_error_of_the_system(tmp_path: Path):
+    def full() -> None:
+        with atomic_path(tmp_path / "a.bin"):
+            raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"):
+        full()
+    assert names(tmp_path) == []
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path):
+    require_writable(tmp_path / "new" / "a.bin")
+    assert names(tmp_path / "new") == []
 
 
 def test_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

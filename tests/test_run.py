@@ -66,3 +66,11 @@ def test_the_model_hash_sees_every_file(tmp_path: Path, name: str):
     changed = hash_model(tmp_path)
     (tmp_path / name).unlink()
     assert len({before, changed, hash_model(tmp_path)}) == 3
+
+
+def test_held_out_queries_carry_the_features_a_model_reads(tiny_run) -> None:
+    run = Run.open(tiny_run.folder)
+    assert run.held_out("test").queries.user_features is None
+    run.__dict__["config"] = updated(run.config, {"model.user_features": True})
+    held = run.held_out("test")
+    assert held.queries.user_features.shape == (len(held), run.dataset.user_features.width)

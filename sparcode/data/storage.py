@@ -221,7 +221,8 @@ class _Reader:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             return {column: _only_chunk(table[column]) for column in table.column_names}
         except (OSError, KeyError, pa.ArrowException) as problem:
-            raise CorruptIndexError(f"{path} is missing or damaged ({str(problem).splitlines()[0]})") from None
+            reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+            raise CorruptIndexError(f"{path} is missing or damaged ({reason}); train the run again") from None
 
     def sequences(self, name: str, count: int) -> Sequences:
         """Return saved sequences; item ids are checked against the number of items."""
@@ -258,7 +259,9 @@ class _Reader:
         # Consumers use these as array positions, also in compiled code without bounds checks.
         ordered = indptr[0] == 0 and indptr[-1] == len(values) and bool((indptr[1:] >= indptr[:-1]).all())
         if not ordered or (len(values) and not 0 <= values.min() <= values.max() < count):
-            raise CorruptIndexError(f"{self.folder / name}.arrow is damaged: pointers or ids out of range")
+            raise CorruptIndexError(
+                f"{self.folder / name}.arrow is damaged: pointers or ids out of range; train the run again"
+            )
         return indptr, values
 
 

@@ -60,12 +60,13 @@ def read_file(path: Path, text_columns: frozenset[str] = frozenset()) -> pa.Tabl
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a table with a header")
         if kind_of(path) in _PARQUET:
-            return _read_parquet(path)
+            return _distinct_names(_read_parquet(path), str(path))
         if kind_of(path) in _ATOMIC:
             return _read_recbole(path)
         return _read_text(path, text_columns)
     except (pa.ArrowException, UnicodeDecodeError, OSError) as problem:
-        raise DataError(f"{path} cannot be read: {_first_line(problem)}") from None
+        encoding = "; save it as UTF-8" if "utf" in str(problem).lower() else ""
+        raise DataError(f"{path} cannot be read: {_first_line(problem)}{encoding}") from None
 
 
 def kind_of(path: Path) -> str | None:
@@ -74,7 +75,19 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind in sorted(_KINDS, key=len, reverse=True) if name.endswith(kind)), None)
 
 
+def _distinct_names(table: pa.Table, source: str) -> pa.Table:
+    names = table.column_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{source} has several columns named {twice[0]!r} (columns: {', '.join(names)}); rename all but one"
+        )
+    return table
+
+
 def _resolve(data: str | Path) -> Path:
+    if not str(data):
+        raise DataError("DATA is empty; expected a file, a folder or a fetched name")
     path = Path(data).expanduser()
     if path.exists():
         return path
@@ -124,7 +137,7 @@ def _read_part(value: Any, name: str, ids: frozenset[str]) -> pa.Table:
 
 def _to_arrow(data: Any, name: str) -> pa.Table:
     if isinstance(data, pa.Table):
-        return data
+        return _distinct_names(data, name)
     try:
         return pa.table(data)
     except (TypeError, ValueError, pa.ArrowException) as problem:
@@ -154,7 +167,7 @@ def _read_text(path: Path, ids: frozenset[str]) -> pa.Table:
             column_types={name: pa.large_string() for name in text}, null_values=_NULLS, strings_can_be_null=True
         ),
     )
-    return _plain_ids(table, text)
+    return _plain_ids(_distinct_names(table, str(path)), text)
 
 
 def _read_recbole(path: Path) -> pa.Table:
@@ -171,6 +184,7 @@ def _read_recbole(path: Path) -> pa.Table:
         parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
         convert_options=csv.ConvertOptions(column_types=types, null_values=_NULLS, strings_can_be_null=True),
     )
+    _distinct_names(table, str(path))
     names = [field.partition(":")[0] for field in fields]
     columns = [_RECBOLE_TYPES[field.partition(":")[2]](table[field]) for field in fields]
     return pa.table(columns, names=names)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparcode.data.features import with_user_features
 from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.eval.evaluate import (
     EvaluationResult,
@@ -18,7 +17,7 @@ from sparcode.eval.evaluate import (
     write_per_query,
 )
 from sparcode.eval.machine import one_thread
-from sparcode.files import write_json, write_text
+from sparcode.files import require_writable, write_json, write_text
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Retriever
 
@@ -41,6 +40,9 @@ def evaluate_run(
     from sparcode.retrievers.registry import available, open_retrievers
 
     run = Run.open(run_folder)
+    for file in (json, per_query):
+        if file is not None:
+            require_writable(Path(file))
     evaluation_set = evaluation_set_of(run, split)
     opened = open_retrievers(run, list(dict.fromkeys(retrievers or available(run))))
     results = [_evaluate(retriever, evaluation_set, run, include_seen) for retriever in opened]
@@ -56,11 +58,9 @@ def evaluation_set_of(run: Run, split: str) -> EvaluationSet:
     """Return the held-out set of a run; DataError when it has none."""
     if split not in ("test", "validation"):
         raise ConfigError(f"split {split!r}: expected test or validation")
-    evaluation_set: EvaluationSet | None = getattr(run.dataset, split)
+    evaluation_set = run.held_out(split)
     if evaluation_set is None or len(evaluation_set) == 0:
         raise DataError(f"{run.folder} holds no {split} set; train with --split-by leave-last-out, time or column")
-    if run.config.model.user_features and run.dataset.user_features is not None:
-        return with_user_features(evaluation_set, run.dataset.user_features)
     return evaluation_set
 
 
@@ -82,6 +82,7 @@ def benchmark_run(
 
     run = Run.open(run_folder)
     path = run.folder / "report" / "benchmark.json" if json is None else Path(json)
+    require_writable(path)
     document = benchmark(run, seed=run.config.seed)
     write_json(path, document)
     write_text(path.with_suffix(".md"), benchmark_markdown(document))

@@ -154,7 +154,7 @@ class Job:
 
     def _validation_reads(self, stored: Stored, table: np.ndarray | None) -> tuple[np.ndarray, float, int]:
         """Return how often a validation query reads each code, its mean item postings, and the number of queries."""
-        validation = self.run.dataset.validation
+        validation = self.run.held_out("validation")
         reads = np.zeros(len(stored.codes))
         if validation is None or len(validation) == 0:
             if self.settings.postings_per_query is not None:
@@ -343,7 +343,7 @@ def fit_query_settings(run: Run, settings: IndexConfig) -> dict[str, Any]:
     path = run.folder / "query.json"
     if path.exists() and "taken_from" in read_json(path):
         return {}
-    config, validation = run.config, run.dataset.validation
+    config, validation = run.config, run.held_out("validation")
     if settings.postings_per_query is not None:
         config = updated(config, {"families.learned.probes": config.families.learned.probes or 1})
     pipeline = Pipeline.open(run.folder, settings=QuerySettings(1, 1, (), 1.0))

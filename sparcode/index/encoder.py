@@ -46,7 +46,9 @@ class Encoder:
             self._load(spec, arrays, source)
         except (KeyError, TypeError, ValueError, IndexError) as problem:
             text = f"{type(problem).__name__}: {problem}"
-            raise CorruptIndexError(f"{source}: spec and arrays do not fit together ({text}); export it anew") from None
+            raise CorruptIndexError(
+                f"{source}: spec and arrays do not fit together ({text}); train the run again"
+            ) from None
 
     @classmethod
     def open(cls, folder: Path, stem: str = "encoder") -> Encoder:
@@ -195,7 +197,9 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
-        raise CorruptIndexError(f"{source}: array {name!r} has shape {array.shape}, expected {shape}; export it anew")
+        raise CorruptIndexError(
+            f"{source}: array {name!r} has shape {array.shape}, expected {shape}; train the run again"
+        )
 
 
 def _check_tokenizer(source: str, own: dict[str, Any], part: Arrays) -> None:

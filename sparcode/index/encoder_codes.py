@@ -30,7 +30,11 @@ def half_distances(x, book, norms, out):
     while i + 4 <= rows:
         a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
         for j in range(columns):
-            out[j] -= a * book[i, j] + b * book[i + 1, j] + c * book[i + 2, j] + d * book[i + 3, j]
+            # One product a statement, see ``encoder_math.add_product``.
+            total = out[j] - a * book[i, j]
+            total -= b * book[i + 1, j]
+            total -= c * book[i + 2, j]
+            out[j] = total - d * book[i + 3, j]
         i += 4
     while i < rows:
         for j in range(columns):

@@ -81,7 +81,8 @@ def gru_step(x, state, input_weight, hidden_weight, input_bias, hidden_bias, gat
     tanh_in_place(gates[2 * width :])
     for i in range(width):
         update = gates[width + i]
-        state[i] = (_ONE - update) * gates[2 * width + i] + update * state[i]
+        fresh = gates[2 * width + i]
+        state[i] = fresh + update * (state[i] - fresh)  # one product, see ``encoder_math.add_product``
 
 
 @kernel

@@ -111,7 +111,12 @@ def add_product(x, weight, out):
     while i + 4 <= rows:
         a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
         for j in range(columns):
-            out[j] += a * weight[i, j] + b * weight[i + 1, j] + c * weight[i + 2, j] + d * weight[i + 3, j]
+            # One product a statement: in `p * q + r * s` either product may be the fused one, and the vector and
+            # the scalar version of the loop need not choose alike.
+            total = out[j] + a * weight[i, j]
+            total += b * weight[i + 1, j]
+            total += c * weight[i + 2, j]
+            out[j] = total + d * weight[i + 3, j]
         i += 4
     while i < rows:
         for j in range(columns):

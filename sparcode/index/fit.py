@@ -17,7 +17,8 @@ PROBES = (1, 2, 4)
 LEARNED_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEWEST_ITEM_WEIGHT = 16
 """Weight of the latest event's list: large enough that decayed weights keep their proportions as integers."""
-EVIDENCE_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+WEIGHTS = (0.0, *(2.0 ** (power / 2) for power in range(-16, 9)))
+"""Tried for evidence and cached sum, in units of the all-to-all score; both are sums over many lists, so mostly < 1."""
 MOST_QUERIES = 4000
 
 
@@ -32,36 +33,42 @@ def default_settings(pipeline: Pipeline, config: Config) -> QuerySettings:
 def fit_settings(pipeline: Pipeline, validation: EvaluationSet, config: Config) -> tuple[QuerySettings, dict[str, Any]]:
     """Return the settings with the best validation NDCG@10, and the figures behind the choice.
 
-    First probes and family weights, by the cached sums alone; then, these fixed, the evidence weight, by the
-    rescored order. Both on the same fixed random queries (at most 4,000).
+    First probes and family weights, by the cached sums alone; then, these fixed, the weights of evidence and of the
+    cached sum, by the rescored order. All on the same fixed random queries (at most 4,000).
     """
     part = _sample(validation, config.seed)
+    tokens = pipeline.encoder.tokens(part.queries)
     gains: dict[QuerySettings, float] = {}
     for settings in _candidates(pipeline, config):
         candidate = pipeline.with_settings(settings)
-        found = candidate.search(candidate.encode(part.queries), CUTOFF)
+        found = candidate.search(candidate.encode(part.queries, tokens), CUTOFF)
         gains[settings] = ndcg(found.ids, part)
     best = max(gains, key=lambda settings: gains[settings])
-    weight, rescored = _fit_evidence(pipeline.with_settings(best), part, config.query.rescore or 100)
+    parts = _Rescoring(pipeline.with_settings(best), part, tokens, config.query.rescore or 100)
+    evidence, cached = parts.best_weights()
     figures = {
         "validation_queries": len(part),
         "validation_ndcg@10_cache": gains[best],
-        "validation_ndcg@10_rescored": rescored[weight],
-        "settings_tried": len(gains) + len(rescored),
+        "validation_ndcg@10_rescored": parts.gain(evidence, cached),
+        "settings_tried": len(gains) + len(parts.tried),
     }
-    return replace(best, evidence_weight=weight), figures
+    return replace(best, evidence_weight=evidence, cached_weight=cached), figures
 
 
 def ndcg(ids: np.ndarray, part: EvaluationSet, cutoff: int = CUTOFF) -> float:
-    """Return the mean NDCG@cutoff of ranked ids (B, >= cutoff) against the targets of ``part``."""
+    """Return the mean NDCG@cutoff of ranked ids (B, <= cutoff used) against the targets of ``part``."""
+    ids = ids[:, :cutoff]
     discount = 1 / np.log2(np.arange(2, cutoff + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])
-    total = 0.0
-    for row in range(len(part)):
-        targets = part.targets(row)
-        hits = np.isin(ids[row, :cutoff], targets) & (ids[row, :cutoff] != NO_ITEM)
-        total += (hits * discount[: len(hits)]).sum() / ideal[min(len(targets), cutoff)]
-    return total / max(len(part), 1)
+    counts = np.diff(part.target_indptr)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, cutoff)]
+    # One column of targets at a time: nearly always there is one target a query.
+    hits = np.zeros(ids.shape, bool)
+    for place in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > place)
+        targets = part.target_items[part.target_indptr[rows] + place]
+        hits[rows] |= (ids[rows] == targets[:, None]) & (ids[rows] != NO_ITEM)
+    gains = hits @ discount[: ids.shape[1]]
+    return float((gains[counts > 0] / ideal[counts > 0]).sum() / max(len(part), 1))
 
 
 def _candidates(pipeline: Pipeline, config: Config) -> list[QuerySettings]:
@@ -71,7 +78,7 @@ def _candidates(pipeline: Pipeline, config: Config) -> list[QuerySettings]:
     fixed = config.families.learned.probes
     probes = (fixed,) if fixed else PROBES
     weights = LEARNED_WEIGHTS if items else (1,)
-    return [QuerySettings(weight, count, items, 0.0) for count in probes for weight in weights]
+    return [QuerySettings(weight, count, items) for count in probes for weight in weights]
 
 
 def _item_weights(config: Config) -> tuple[int, ...]:
@@ -81,22 +88,39 @@ def _item_weights(config: Config) -> tuple[int, ...]:
     return tuple(int(weight) for weight in weights if weight > 0)
 
 
-def _fit_evidence(pipeline: Pipeline, part: EvaluationSet, depth: int) -> tuple[float, dict[float, float]]:
-    state = pipeline.encode(part.queries)
-    candidates = pipeline.search(state, depth)
-    interaction, evidence = _features(pipeline, state, candidates)
-    found: dict[float, float] = {}
-    for weight in EVIDENCE_WEIGHTS:
-        scores = interaction + np.float32(weight) * evidence
-        # Queries the encoder cannot read are ranked by evidence alone, whatever the weight.
-        scores[~state.known] = evidence[~state.known]
-        scores[candidates.ids == NO_ITEM] = -np.inf
-        order = np.lexsort((candidates.ids, -scores), axis=1)[:, :CUTOFF]
-        found[weight] = ndcg(np.take_along_axis(candidates.ids, order, 1), part)
-    return max(found, key=lambda weight: found[weight]), found
+class _Rescoring:
+    """Candidates of the validation queries with the three scores that rescoring adds up."""
+
+    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray, depth: int) -> None:
+        self.part = part
+        self.state = pipeline.encode(part.queries, tokens)
+        self.candidates = pipeline.search(self.state, depth)
+        scale = np.float32(pipeline.searcher.scale)
+        self.cached = self.candidates.sums * scale
+        self.interaction, self.evidence = _features(pipeline, self.state, self.candidates)
+        self.tried: dict[tuple[float, float], float] = {}
+
+    def best_weights(self) -> tuple[float, float]:
+        """Return the weights of evidence and cached sum: one, the other, and the first again, each by a line search."""
+        evidence = max(WEIGHTS, key=lambda weight: self.gain(weight, 0.0))
+        cached = max(WEIGHTS, key=lambda weight: self.gain(evidence, weight))
+        return max(WEIGHTS, key=lambda weight: self.gain(weight, cached)), cached
+
+    def gain(self, evidence: float, cached: float) -> float:
+        """Return the NDCG@10 of the order these weights make."""
+        if (evidence, cached) not in self.tried:
+            scores = self.interaction + np.float32(evidence) * self.evidence + np.float32(cached) * self.cached
+            # Queries the encoder cannot read are ranked by their lists alone, whatever the weights.
+            scores[~self.state.known] = self.cached[~self.state.known]
+            ids = self.candidates.ids
+            scores[ids == NO_ITEM] = -np.inf
+            order = np.lexsort((ids, -scores), axis=1)[:, :CUTOFF]
+            self.tried[evidence, cached] = ndcg(np.take_along_axis(ids, order, 1), self.part)
+        return self.tried[evidence, cached]
 
 
 def _features(pipeline: Pipeline, state: QueryState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Return all-to-all scores and cached sums of the item lists, both (B, R) float32."""
     interaction = np.zeros(candidates.ids.shape, np.float32)
     evidence = np.zeros(candidates.ids.shape, np.float32)
     scale = np.float32(pipeline.searcher.scale)

@@ -29,15 +29,17 @@ _NO_ROWS = np.empty(0, np.int32)
 class QuerySettings:
     """Weights of the code families, fitted on validation.
 
-    ``learned_weight``: weight of each learned list; ``probes``: learned lists a token; ``item_weights``: weight of
-    the list of the event of age 0, 1, ... (0 = not read); ``evidence_weight``: what the cached sum of the item
-    family (in score units) counts beside the all-to-all score when rescoring.
+    Search: ``learned_weight``, weight of each learned list; ``probes``, learned lists a token; ``item_weights``, weight
+    of the list of the event of age 0, 1, ... (0 = not read). Rescoring: ``cached_weight`` and ``evidence_weight`` say
+    what the cached sum of all lists, and that of the item lists alone, count beside the all-to-all score (both
+    sums in score units).
     """
 
     learned_weight: int = 1
     probes: int = 1
     item_weights: tuple[int, ...] = ()
     evidence_weight: float = 0.0
+    cached_weight: float = 0.0
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> QuerySettings:
@@ -47,6 +49,7 @@ class QuerySettings:
             int(values["probes"]),
             tuple(int(weight) for weight in values["item_weights"]),
             float(values["evidence_weight"]),
+            float(values.get("cached_weight", 0.0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class QuerySettings:
             "probes": self.probes,
             "item_weights": list(self.item_weights),
             "evidence_weight": self.evidence_weight,
+            "cached_weight": self.cached_weight,
         }
 
 
@@ -161,7 +165,7 @@ class Pipeline:
         seen = None if include_seen else history
         ids, sums = self.searcher.search_one(rows, weights, max(k, depth), seen)
         if depth:
-            ids, scores = self.rescore_one(tokens, rows, weights, first_item, ids)
+            ids, scores = self.rescore_one(tokens, rows, weights, first_item, ids, sums)
         else:
             scores = sums * np.float32(self.searcher.scale)
         hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
@@ -170,10 +174,11 @@ class Pipeline:
         one = Queries(np.array([0, len(history)], np.int64), history)
         return self.fill(hits, one, include_seen=include_seen)
 
-    def encode(self, queries: Queries) -> QueryState:
-        """Turn queries into tokens and posting lists."""
+    def encode(self, queries: Queries, tokens: np.ndarray | None = None) -> QueryState:
+        """Turn queries into tokens and posting lists; ``tokens`` (B, K_u, d) are computed unless they are given."""
         self._check(queries)
-        learned_rows, known, tokens = self._learned(queries)
+        tokens = self.encoder.tokens(queries) if tokens is None else tokens
+        learned_rows, known = self._learned(queries, tokens)
         item_rows, item_weights, item_indptr = _item_rows(queries, self._item_weights, self.item_first_row or 0)
         sizes = np.where(known, learned_rows.shape[1], 0) + np.diff(item_indptr)
         indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -224,22 +229,23 @@ class Pipeline:
         ids = np.full((count, k), NO_ITEM, np.int32)
         scores = np.full((count, k), -np.inf, np.float32)
         for row in range(count):
-            found = candidates.ids[row]
-            found = found[found != NO_ITEM]
+            held = candidates.ids[row] != NO_ITEM
+            found, sums = candidates.ids[row][held], candidates.sums[row][held]
             low, high, first = state.indptr[row], state.indptr[row + 1], state.item_start[row]
             tokens = state.tokens[row] if state.known[row] else None
             best, values = self.rescore_one(
-                tokens, state.rows[low:high], state.weights[low:high], int(first - low), found
+                tokens, state.rows[low:high], state.weights[low:high], int(first - low), found, sums
             )
             size = min(k, len(best))
             ids[row, :size], scores[row, :size] = best[:size], values[:size]
         return Hits(ids, scores)
 
     def rescore_one(
-        self, tokens: np.ndarray | None, rows: np.ndarray, weights: np.ndarray, first_item: int, ids: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return candidates ``ids`` of one query ordered by exact score, and the scores (float32)."""
-        scores = self._exact(tokens, rows[first_item:], weights[first_item:], ids)
+        self, tokens: np.ndarray | None, rows: np.ndarray, weights: np.ndarray, first_item: int, ids: np.ndarray,
+        sums: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Return candidates ``ids`` (with their cached ``sums``) of one query by exact score, and the scores."""
+        scores = self._exact(tokens, rows[first_item:], weights[first_item:], ids, sums)
         order = np.lexsort((ids, -scores))
         return ids[order], scores[order]
 
@@ -250,11 +256,12 @@ class Pipeline:
         ids = np.full((len(queries), k), NO_ITEM, np.int32)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         for row in range(len(queries)):
-            first, high = state.item_start[row], state.indptr[row + 1]
+            low, first, high = state.indptr[row], state.item_start[row], state.indptr[row + 1]
             tokens = state.tokens[row] if state.known[row] else None
             if tokens is None and first == high:
                 continue
-            values = self._exact(tokens, state.rows[first:high], state.weights[first:high], everything)
+            sums = self.searcher.sums_of(state.rows[low:high], state.weights[low:high], everything)
+            values = self._exact(tokens, state.rows[first:high], state.weights[first:high], everything, sums)
             if not include_seen:
                 values[queries.history(row)] = -np.inf
             order = np.lexsort((everything, -values))[:k]
@@ -288,33 +295,43 @@ class Pipeline:
         parts = explain_rows(self.searcher.index, state.rows[low:high], state.weights[low:high], item)
         tokens = state.tokens[0] if state.known[0] else None
         ids = np.array([item], np.int32)
-        exact = float(self._exact(tokens, state.rows[first:high], state.weights[first:high], ids)[0])
+        sums = self.searcher.sums_of(state.rows[low:high], state.weights[low:high], ids)
+        exact = float(self._exact(tokens, state.rows[first:high], state.weights[first:high], ids, sums)[0])
         interaction = 0.0 if tokens is None else float(self.rescorer.score(tokens, ids)[0])
-        cached = int(self.searcher.sums_of(state.rows[low:high], state.weights[low:high], ids)[0])
         return {
             "lists": parts,
-            "cached_score": cached * self.searcher.scale,
+            "cached_score": int(sums[0]) * self.searcher.scale,
             "exact_score": exact,
             "interaction_score": interaction,
             "evidence_score": exact - interaction,
         }
 
     def _exact(
-        self, tokens: np.ndarray | None, item_rows: np.ndarray, item_weights: np.ndarray, ids: np.ndarray
-    ) -> np.ndarray:
-        scores = np.zeros(len(ids), np.float32) if tokens is None else self.rescorer.score(tokens, ids)
-        weight = self.settings.evidence_weight if tokens is not None else 1.0
-        if weight and len(item_rows):
-            sums = self.searcher.sums_of(item_rows, item_weights, ids)
-            scores = scores + sums.astype(np.float32) * np.float32(weight * self.searcher.scale)
-        return scores
+        self, tokens: np.ndarray | None, item_rows: np.ndarray, item_weights: np.ndarray, ids: np.ndarray,
+        sums: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """Return all-to-all score + cached_weight * cached sum + evidence_weight * cached sum of the item lists.
 
-    def _learned(self, queries: Queries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        tokens, known = self.encoder.tokens(queries), self.encoder.has_tokens(queries)
+        A query that the encoder cannot read (no tokens) is scored by its lists alone.
+        """
+        scale = np.float32(self.searcher.scale)
+        if tokens is None:
+            return sums * scale
+        scores = self.rescorer.score(tokens, ids)
+        if self.settings.cached_weight:
+            scores = scores + sums * (np.float32(self.settings.cached_weight) * scale)
+        if self.settings.evidence_weight and len(item_rows):
+            evidence = self.searcher.sums_of(item_rows, item_weights, ids)
+            scores = scores + evidence * (np.float32(self.settings.evidence_weight) * scale)
+        return scores.astype(np.float32, copy=False)
+
+    def _learned(self, queries: Queries, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the learned rows (B, K_u * probes) of tokens, and which queries have tokens (B,)."""
+        known = self.encoder.has_tokens(queries)
         if self.resolver is None or not self.settings.learned_weight:
-            return np.empty((len(queries), 0), np.int32), known, tokens
+            return np.empty((len(queries), 0), np.int32), known
         codes = self.encoder.codes(tokens, self.settings.probes)[0]
-        return self.resolver.rows(codes).reshape(len(queries), codes.shape[1] * codes.shape[2]), known, tokens
+        return self.resolver.rows(codes).reshape(len(queries), codes.shape[1] * codes.shape[2]), known
 
     def _by_sums(self, candidates: Candidates, k: int) -> Hits:
         ids = candidates.ids[:, :k]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sparcode.config import IndexConfig
@@ -28,6 +29,8 @@ def resolve_settings(defaults: IndexConfig, given: dict[str, Any], block_codes: 
         block_codes = defaults.block_codes
     used = {key: float(values[key]) for key in (cuts if policy == "global-bias" else budgets)}
     for key, value in used.items():
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} of {value} found, expected a finite number")
         if key != "bias" and (not value > 0 or (key == "density" and value > 100)):
             expected = "percent, above 0 and at most 100" if key == "density" else "a number above 0"
             raise ConfigError(f"{key} of {value:g} found, expected {expected}")

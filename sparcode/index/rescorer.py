@@ -56,7 +56,14 @@ class Rescorer:
         """Open ``<stem>.json`` and ``<stem>.safetensors`` (memory-mapped) of ``folder``."""
         from sparcode.index.arrays import open_encoder_files
 
-        return cls(*open_encoder_files(Path(folder), stem))
+        spec, arrays = open_encoder_files(Path(folder), stem)
+        try:
+            return cls(spec, arrays)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise CorruptIndexError(
+                f"{folder}/{stem}.json does not fit {stem}.safetensors ({type(problem).__name__}: {problem}); "
+                "put the files back, or train the run again"
+            ) from None
 
     def _load_perceptron(self, arrays: Mapping[str, np.ndarray]) -> None:
         hidden, flat = int(self.spec.get("hidden", 0)), self.width * self.item_tokens_per_item
@@ -197,7 +204,7 @@ def _fold(token, query_weight, item_weight, first_bias, hadamard, folded, start)
             folded[j, h] = item_weight[j, h] * factor
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def dense(x, weight, bias, out):  # type: ignore[no-untyped-def]
     # out = bias + x @ weight; four inputs at a time, so that ``out`` is loaded and stored a quarter as often.
     size, units = weight.shape
@@ -207,7 +214,11 @@ def dense(x, weight, bias, out):  # type: ignore[no-untyped-def]
     for j in range(0, whole, 4):
         x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
         for h in range(units):
-            out[h] += x0 * weight[j, h] + x1 * weight[j + 1, h] + x2 * weight[j + 2, h] + x3 * weight[j + 3, h]
+            # One product a statement, see ``encoder_math.add_product``.
+            total = out[h] + x0 * weight[j, h]
+            total += x1 * weight[j + 1, h]
+            total += x2 * weight[j + 2, h]
+            out[h] = total + x3 * weight[j + 3, h]
     for j in range(whole, size):
         for h in range(units):
             out[h] += x[j] * weight[j, h]

@@ -149,7 +149,7 @@ def score_items(  # type: ignore[no-untyped-def]
                 out[row, c] = base + angle_of(slots[c], angles)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def item_mean(item: np.ndarray, cosine: float, width: int, mean: np.ndarray) -> None:
     """mean (d + padding,) = cosine * sum of the K_c tokens in ``item`` (K_c d,)."""
     for e in range(width):
@@ -161,7 +161,7 @@ def item_mean(item: np.ndarray, cosine: float, width: int, mean: np.ndarray) -> 
         mean[e] *= cosine
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def fold_item(item: np.ndarray, weight: np.ndarray, width: int, folded: np.ndarray) -> None:
     """folded (d, H) = sum_j weight[j d + e, h] * item[j d + e]: the first layer, ready to be multiplied by words."""
     units = weight.shape[1]
@@ -173,7 +173,7 @@ def fold_item(item: np.ndarray, weight: np.ndarray, width: int, folded: np.ndarr
                 folded[e, h] += weight[row, h] * item[row]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def multiply(words: np.ndarray, folded: np.ndarray, out: np.ndarray) -> None:
     """out (K, H) = words (K, D) @ folded (D, H); D a multiple of 4."""
     for k in range(words.shape[0]):
@@ -184,10 +184,14 @@ def multiply(words: np.ndarray, folded: np.ndarray, out: np.ndarray) -> None:
             f0, f1, f2, f3 = folded[e], folded[e + 1], folded[e + 2], folded[e + 3]
             w0, w1, w2, w3 = words[k, e], words[k, e + 1], words[k, e + 2], words[k, e + 3]
             for h in range(folded.shape[1]):
-                row[h] += w0 * f0[h] + w1 * f1[h] + w2 * f2[h] + w3 * f3[h]
+                # One product a statement, see ``encoder_math.add_product``: bytes must not depend on addresses.
+                total = row[h] + w0 * f0[h]
+                total += w1 * f1[h]
+                total += w2 * f2[h]
+                row[h] = total + w3 * f3[h]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def project(vectors: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out (C, H) += vectors (C, d) @ weight (d, H), in one order per entry."""
     for c in range(vectors.shape[0]):
@@ -262,8 +266,9 @@ def fused_concatenation(  # type: ignore[no-untyped-def]
     hidden = np.empty(side.shape[0], np.float32)
     linear = np.float32(0.0)
     for h in range(side.shape[0]):
-        linear += out_weight[h] * side[h]
         hidden[h] = -side[h]
+    for h in range(side.shape[0]):
+        linear += out_weight[h] * side[h]
     for c in range(slots.shape[0]):
         part = query_side[c]
         total = np.float32(0.0)

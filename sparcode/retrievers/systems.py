@@ -89,7 +89,7 @@ def _pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
 
     def finish(state: tuple[Any, ...], found: Any) -> Any:
         (tokens, rows, weights, first_item), _ = state
-        return pipeline.rescore_one(tokens, rows, weights, first_item, found[0])
+        return pipeline.rescore_one(tokens, rows, weights, first_item, *found)
 
     return Stages(
         encode=lambda query: (pipeline.encode_one(query.items, _features(query)), query.items),

@@ -28,7 +28,18 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "
             "N^M must stay below 2^62, because a code is one 64-bit integer; lower one of them"
         )
-    return updated(config, chosen)
+    resolved = updated(config, chosen)
+    _check_widths(resolved)
+    return resolved
+
+
+def _check_widths(config: Config) -> None:
+    # The layers check this too, but only when an earlier run has already given way.
+    width, heads, books = config.model.width, config.model.attention_heads or 1, config.quantizer.books or 1
+    if config.quantizer.kind == "product" and width % books:
+        raise ConfigError(f"quantizer.books={books} does not divide model.width={width}; change one of them")
+    if config.model.tokenizer == "sasrec" and width % heads:
+        raise ConfigError(f"model.attention_heads={heads} does not divide model.width={width}; change one of them")
 
 
 def dropout(events_per_item: float) -> float:

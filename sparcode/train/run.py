@@ -108,6 +108,8 @@ class TrainingJob:
         started = any((self.out / name).exists() for name in ("data", "config.toml", "run.json"))
         if resume and overwrite:
             raise RunError("--resume and --overwrite exclude each other: give one of them")
+        if self.out.exists() and not self.out.is_dir():
+            raise RunError(f"{self.out} is a file; --out expects a folder, choose another one")
         if started and not (resume or overwrite):
             raise RunError(f"{self.out} already holds a run; continue it with --resume or replace it with --overwrite")
         if self.out.exists() and not started and any(self.out.iterdir()) and not resume:
@@ -119,20 +121,28 @@ class TrainingJob:
             saved = Run(self.out, {}).config
             if resolve_equal(self.config, saved):
                 self.config = saved
-                return open_dataset(folder)
+                dataset = open_dataset(folder)
+                self._same_source(data, dataset)
+                return dataset
             raise RunError(f"--resume: the configuration differs from {self.out}/config.toml; use --overwrite")
         like = None if earlier is None else earlier.dataset
         dataset = load_dataset(data, self.config.data, seed=self.config.seed, like=like)
-        if int(dataset.train.indptr[-1]) < 2:
-            found = int(dataset.train.indptr[-1])
-            raise DataError(f"{found} training events left after cleaning and splitting; at least 2 needed")
+        require_training_pairs(dataset)
         self._item_features(dataset)
         self._width(dataset)
+        resolve(self.config, dataset)
         # Everything that can be refused has been: only now an earlier run gives way.
         if self.out.exists() and not resume:
             shutil.rmtree(self.out)
         save_dataset(dataset, folder)
         return dataset
+
+    def _same_source(self, data: Any, dataset: Dataset) -> None:
+        # Resuming reads the run's own copy; other data beside --resume would be ignored without a word.
+        source = dataset.summary.get("source", "")
+        given = isinstance(data, (str, Path)) and Path(data).exists() and Path(source).exists()
+        if given and not Path(data).samefile(source):
+            raise RunError(f"--resume: {self.out} is trained on {source}, not on {data}; use --overwrite")
 
     def _threads(self) -> None:
         if self.config.train.threads:
@@ -223,6 +233,16 @@ class TrainingJob:
         }
         write_json(self.out / "run.json", record)
         return Run.open(self.out)
+
+
+def require_training_pairs(dataset: Dataset) -> None:
+    """Raise DataError unless some user has two training events: one to read and one to predict."""
+    events = np.diff(dataset.train.indptr)
+    if events.max(initial=0) < 2:
+        raise DataError(
+            f"no user has 2 training events after cleaning and splitting ({len(events):,} users, {int(events.sum()):,} "
+            "training events found); give longer histories or another --split-by"
+        )
 
 
 def production_config(config: Config, earlier: Run) -> Config:

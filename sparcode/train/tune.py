@@ -14,9 +14,9 @@ from typing import Any
 from sparcode.config import Config, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset
 from sparcode.errors import ConfigError, DataError, MissingExtraError
-from sparcode.files import write_text
+from sparcode.files import require_writable, write_text
 from sparcode.train.defaults import resolve
-from sparcode.train.run import TrainingJob, resolve_device
+from sparcode.train.run import TrainingJob, require_training_pairs, resolve_device
 
 SYSTEMS = ("sparcode", "two-tower")
 Tell = Callable[[str], None]
@@ -40,6 +40,8 @@ def tune(
     dataset = load_dataset(data, config.data, seed=config.seed)
     if dataset.validation is None or not len(dataset.validation):
         raise DataError("tuning needs validation queries: use --split-by leave-last-out, time or column")
+    require_training_pairs(dataset)
+    require_writable(out)
     search = _Search(dataset, config, system, device, out.with_suffix(".trials.jsonl"), progress or (lambda line: None))
     best = search.run(trials, None if minutes is None else minutes * 60)
     write_text(out, to_toml(best))

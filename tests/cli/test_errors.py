@@ -104,8 +104,15 @@ def test_missing_file_of_users(tmp_path: Path) -> None:
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
     assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    assert "--help)" in result.stderr
+
+
+def test_wrong_option_before_the_command() -> None:
+    result = invoke("--fast", "info", "RUN")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, problem: BaseException) -> Result:
@@ -122,6 +129,15 @@ def test_message_is_one_line_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_one_line_error(fail_with(monkeypatch, OSError(28, "No space left on device", "run/x")), "No space left")
+
+
+def test_errors_of_the_system_name_the_file_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_one_line_error(fail_with(monkeypatch, OSError(28, "No space left", "run/x")), "run/x: No space", "free some")
+    assert_one_line_error(fail_with(monkeypatch, OSError(13, "Permission denied", "x")), "x: Perm", "you may write to")
+
+
+def test_unprintable_characters_stay_out_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_one_line_error(fail_with(monkeypatch, RunError("a\x1b[31mb\x00")), "a?[31mb?")
 
 
 def test_unexpected_errors_name_their_type_and_the_way_to_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +157,8 @@ def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith(("sparcode.train", "sparcode.model"))]:
-        monkeypatch.delitem(sys.modules, name)
+    # Only this module, which imports torch first: a package imported anew would stay behind in its parent.
+    monkeypatch.delitem(sys.modules, "sparcode.train.run", raising=False)
     assert_one_line_error(invoke("train", "x.csv", "--out", "run"), "torch", "pip install 'sparcode[train]'")
 
 

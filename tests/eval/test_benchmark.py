@@ -10,7 +10,7 @@ from sparcode.errors import DataError, MissingExtraError
 from sparcode.eval.benchmark import EXACT, System, measure_systems
 from sparcode.eval.latency import Stages
 from sparcode.eval.operating_points import point_names, tune
-from sparcode.eval.run import benchmark, evaluation_set_of
+from sparcode.eval.run import benchmark
 from sparcode.retrievers import systems as systems_module
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswlibHnsw
@@ -93,21 +93,9 @@ def test_users_without_history_are_not_timed() -> None:
 
 
 def test_a_run_without_test_users_is_refused() -> None:
-    run = SimpleNamespace(folder="runs/x", dataset=SimpleNamespace(test=None))
+    run = SimpleNamespace(folder="runs/x", held_out=lambda split: None)
     with pytest.raises(DataError, match="no test set"):
         benchmark(run)
-
-
-def test_user_features_reach_the_queries() -> None:
-    part = evaluation_set(users=3)
-    features = SimpleNamespace(dense=lambda users: users[:, None].astype(np.float32))
-    dataset = SimpleNamespace(test=part, user_features=features)
-    config = SimpleNamespace(model=SimpleNamespace(user_features=True))
-    held = evaluation_set_of(SimpleNamespace(dataset=dataset, config=config), "test")
-    assert held.queries.user_features is not None
-    assert held.queries.user_features.tolist() == [[100.0], [101.0], [102.0]]
-    config.model.user_features = False
-    assert evaluation_set_of(SimpleNamespace(dataset=dataset, config=config), "test") is part
 
 
 class LastVector:
@@ -181,8 +169,7 @@ def test_two_tower_systems_and_missing_libraries(
     monkeypatch.setattr(systems_module, "open_two_tower", lambda run: exact)
     monkeypatch.setattr(systems_module, "open_hnsw", hnsw)
     dataset = SimpleNamespace(test=part, item_count=3000)
-    config = SimpleNamespace(model=SimpleNamespace(user_features=False))
-    run = SimpleNamespace(folder=tmp_path, dataset=dataset, config=config)
+    run = SimpleNamespace(folder=tmp_path, dataset=dataset, held_out=lambda split: part)
     with pytest.warns(UserWarning, match=r"sparcode\[bench\]"):
         document = benchmark(run, queries=5, rounds=1)
     rows = document["rows"]

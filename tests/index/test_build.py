@@ -24,7 +24,7 @@ from sparcode.index.layout import Index, composite
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.store import open_index
 from sparcode.index.stored import busiest, fallback_table
-from sparcode.run import Run
+from sparcode.run import Run, hash_model
 from tests.worlds import planted_table, tiny_config
 
 
@@ -59,6 +59,11 @@ def learned_scores(run: Path, index: Index) -> np.ndarray:
     vectors = decode(index.code_table, arrays["codebooks"], "product")
     scores = Rescorer.open(run / "model").token_scores(vectors, slice(None))
     return scores - np.log(np.exp(scores.astype(np.float64)).sum(axis=1, keepdims=True))
+
+
+def sign(run: Path) -> None:
+    """Make the changed model files the ones that were trained."""
+    Run.open(run).update(model_hash=hash_model(run / "model"))
 
 
 def set_config(run: Path, **changes: object) -> None:
@@ -112,6 +117,7 @@ def test_bias_is_taken_as_given(run):
 def test_a_trained_bias_is_the_default(run):
     spec = json.loads((run / "model" / "rescorer.json").read_text())
     write_json(run / "model" / "rescorer.json", spec | {"bias": -2.0})
+    sign(run)
     assert build_index(run)["offset"] == -2.0
     assert build_index(run, density=20.0)["density_percent"] == pytest.approx(20.0, abs=0.1)
     summary = build_index(run, budget_mb=1.0)
@@ -169,6 +175,7 @@ def test_families_can_be_switched_off(run):
 def test_counts_fill_the_lists_when_the_spec_says_so(run):
     spec = json.loads((run / "model" / "rescorer.json").read_text())
     write_json(run / "model" / "rescorer.json", spec | {"lists": "counts"})
+    sign(run)
     summary = build_index(run, density=10.0)
     assert summary["offset"] > 0  # log-probabilities are negative
 
@@ -267,6 +274,7 @@ def test_settings_taken_from_another_run_are_kept(run):
 def test_a_run_without_codes_is_refused(run):
     arrays = read_arrays(run / "model" / "codes.safetensors")
     write_arrays(run / "model" / "codes.safetensors", {name: array[:0] for name, array in arrays.items()})
+    sign(run)
     with pytest.raises(Exception, match="holds no codes"):
         build_index(run)
 

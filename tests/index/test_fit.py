@@ -54,13 +54,16 @@ def test_the_best_of_all_settings_is_chosen(options, monkeypatch):
     assert figures["validation_ndcg@10_cache"] == pytest.approx(max(gains))
     best = tried[int(np.argmax(gains))]
     assert (settings.learned_weight, settings.probes) == (best.learned_weight, best.probes)
-    rescored = []
-    for weight in fit.EVIDENCE_WEIGHTS:
-        other = pipeline.with_settings(fit.replace(best, evidence_weight=weight))
+
+    def rescored(evidence: float, cached: float) -> float:
+        other = pipeline.with_settings(fit.replace(best, evidence_weight=evidence, cached_weight=cached))
         hits = other.retrieve(part.queries, 10, rescore=config.query.rescore)
-        rescored.append(slow_ndcg(np.where(hits.filled, NO_ITEM, hits.ids), part))
-    assert figures["validation_ndcg@10_rescored"] == pytest.approx(max(rescored))
-    assert settings.evidence_weight == fit.EVIDENCE_WEIGHTS[int(np.argmax(rescored))]
+        return slow_ndcg(np.where(hits.filled, NO_ITEM, hits.ids), part)
+
+    chosen = rescored(settings.evidence_weight, settings.cached_weight)
+    assert figures["validation_ndcg@10_rescored"] == pytest.approx(chosen)
+    assert chosen == pytest.approx(max(rescored(weight, settings.cached_weight) for weight in fit.WEIGHTS))
+    assert chosen >= max(rescored(weight, 0.0) for weight in fit.WEIGHTS) - 1e-9
 
 
 def test_item_weights_follow_the_decay():

@@ -25,6 +25,7 @@ PIPELINES = {
     "learned only": {"family": False},
     "items only": {"learned": False},
     "no evidence": {"settings": QuerySettings(2, 1, (3, 2), 0.0)},
+    "cached sums": {"settings": QuerySettings(2, 1, (3, 2), 0.5, 0.25)},
     "learned not read": {"settings": QuerySettings(0, 1, (3, 0, 2), 1.0)},
 }
 _MADE: dict[str, Pipeline] = {}
@@ -76,8 +77,10 @@ def slow_answer(pipeline: Pipeline, history: list[int], k: int, rescore: int, el
     if rescore:
         found = found[: max(k, rescore)]
         evidence = slow_sums(pipeline, items)
-        weight = pipeline.settings.evidence_weight
-        scores = {item: slow_score(pipeline, history, item) + weight * evidence[item] * scale for item in found}
+        weight, cached = pipeline.settings.evidence_weight * scale, pipeline.settings.cached_weight * scale
+        scores = {
+            item: slow_score(pipeline, history, item) + weight * evidence[item] + cached * sums[item] for item in found
+        }
         found.sort(key=lambda item: (-scores[item], item))
     else:
         scores = {item: sums[item] * scale for item in found}
@@ -195,11 +198,13 @@ def test_exhaustive_ranks_all_unseen_items(pipeline: Pipeline):
     hits = pipeline.retrieve_exhaustive(queries_of(HISTORIES), ITEMS + 2)
     for row, history in enumerate(HISTORIES):
         unseen = set(range(ITEMS)) - set(history)
-        evidence = slow_sums(pipeline, slow_rows(pipeline, history)[1])
-        weight = pipeline.settings.evidence_weight * pipeline.searcher.scale
-        scores = (
-            {item: slow_score(pipeline, history, item) + weight * evidence[item] for item in unseen} if history else {}
-        )
+        learned, items = slow_rows(pipeline, history)
+        evidence, sums = slow_sums(pipeline, items), slow_sums(pipeline, learned + items)
+        scale = pipeline.searcher.scale
+        weight, cached = pipeline.settings.evidence_weight * scale, pipeline.settings.cached_weight * scale
+        scores = {
+            item: slow_score(pipeline, history, item) + weight * evidence[item] + cached * sums[item] for item in unseen
+        }
         ranked = sorted(scores, key=lambda item: (-scores[item], item)) if history else sorted(unseen)
         assert hits.ids[row, : len(unseen)].tolist() == ranked
         assert (hits.ids[row, len(unseen) :] == NO_ITEM).all()
