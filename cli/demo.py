@@ -13,7 +13,7 @@ from .query import print_answers, query
 
 NAME = "ml-100k"
 RUN = Path("runs/demo")
-CONFIG = Path("configs/ml-100k.toml")
+CONFIG = Path("configs/demo.toml")
 USER = "1"
 
 
