@@ -208,10 +208,11 @@ def updated(config: Config, changes: dict[str, Any]) -> Config:
     return config_from_dict(values)
 
 
-def to_toml(config: Config) -> str:
-    """Write a configuration as TOML; absent values are left out."""
+def to_toml(config: Config, *, changes_only: bool = False) -> str:
+    """Write a configuration as TOML; absent values are left out, and with ``changes_only`` the defaults too."""
     lines: list[str] = []
-    _write_table(lines, "", config.model_dump())
+    values = config.model_dump()
+    _write_table(lines, "", _changes(values, Config().model_dump()) if changes_only else values)
     return "\n".join(lines).strip() + "\n"
 
 
@@ -282,6 +283,18 @@ def _describe(problem: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(key)
     return f"configuration key {key!r}: got {first['input']!r}, {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _changes(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            value = _changes(value, defaults[key])
+        elif value == defaults.get(key):
+            continue
+        if value != {}:
+            found[key] = value
+    return found
 
 
 def _write_table(lines: list[str], prefix: str, values: dict[str, Any]) -> None:

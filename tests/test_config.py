@@ -143,3 +143,13 @@ def test_every_key_is_described(key: str):
         section = section.model_fields[parent].annotation
         assert section.__doc__
     assert key in SPEAKING or section.model_fields[last].description, f"{key} needs a description"
+
+
+def test_a_file_of_changes_holds_only_these():
+    config = updated(Config(), {"model.heads": 4, "data.columns": {"user": "u"}, "families.item.length": 7})
+    text = to_toml(config, changes_only=True)
+    assert tomllib.loads(text) == {
+        "model": {"heads": 4}, "data": {"columns": {"user": "u"}}, "families": {"item": {"length": 7}}
+    }  # fmt: skip
+    assert config_from_dict(tomllib.loads(text)) == config
+    assert to_toml(Config(), changes_only=True).strip() == ""

@@ -44,7 +44,7 @@ def tune(
     require_writable(out)
     search = _Search(dataset, config, system, device, out.with_suffix(".trials.jsonl"), progress or (lambda line: None))
     best = search.run(trials, None if minutes is None else minutes * 60)
-    write_text(out, to_toml(best))
+    write_text(out, to_toml(best, changes_only=True))
     return best
 
 

@@ -207,6 +207,23 @@ def test_kill_in_the_middle_then_restart_gives_the_same_bytes(run, tmp_path):
     assert content(opened(run)) == content(opened(untouched))
 
 
+def test_control_c_keeps_the_earlier_index_and_the_build_goes_on(run, tmp_path):
+    untouched = Path(shutil.copytree(run, tmp_path / "untouched"))
+    build_index(untouched, density=8.0, block_codes=4)
+    build_index(run, density=3.0)
+    earlier = content(opened(run))
+
+    def press(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(run, density=8.0, block_codes=4, progress=press)
+    assert content(opened(run)) == earlier
+    build_index(run, density=8.0, block_codes=4)
+    assert content(opened(run)) == content(opened(untouched))
+
+
 def test_a_damaged_shard_is_made_again(run):
     build_index(run, density=8.0)
     expected = content(opened(run))
