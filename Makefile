@@ -6,8 +6,10 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Options of benchmarks/results.py.
+RESULTS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench results clean
 
 demo: $(READY)
 	$(BIN)/python -m sparcode_cli.demo
@@ -21,7 +23,12 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	for script in $(wildcard benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/results%.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+# Hours: docs/results.md and benchmarks/results/results.json; goes on where it was stopped. Data sets are looked for in
+# SPARCODE_DATA; RESULTS="--list", RESULTS="--only main --seeds 0" and the like choose.
+results: $(READY)
+	$(BIN)/python benchmarks/results.py $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml

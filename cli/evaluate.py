@@ -12,7 +12,13 @@ from .output import note, print_table
 
 Split = Annotated[Literal["test", "validation"], typer.Option("--split", help="Which held-out items.")]
 Retrievers = Annotated[
-    list[str] | None, typer.Option("--retriever", metavar="NAME", help="May be repeated; absent: all of the run.")
+    list[str] | None,
+    typer.Option(
+        "--retriever",
+        metavar="NAME",
+        help="May be repeated; absent: all of the run but the costly controls ease, content-knn, two-tower+counts and "
+        "two-tower+counts+additive.",
+    ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 PerQuery = Annotated[

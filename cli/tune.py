@@ -13,7 +13,9 @@ from .output import note
 
 OutFile = Annotated[Path, typer.Option("--out", metavar="CONFIG", help="TOML file to write.", show_default=False)]
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials.")]
-System = Annotated[Literal["sparcode", "two-tower"], typer.Option("--system", help="What the trials train.")]
+System = Annotated[
+    Literal["sparcode", "two-tower", "additive"], typer.Option("--system", help="What the trials train.")
+]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.0, help="Stop starting trials after this long.")]
 
 

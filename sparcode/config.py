@@ -34,6 +34,9 @@ class DataConfig(Section):
     k_core: int = Field(0, ge=0, description="drop users and items with fewer events, repeatedly; 0 = off")
     split_by: Literal["leave-last-out", "time", "column", "none"] = "leave-last-out"
     time_cut: float | None = Field(None, description="split-by time: share of events (0..1) or timestamp of the cut")
+    text_width: int = Field(
+        128, ge=0, le=1024, description="width of the vector made of the items' text (TF-IDF, SVD); 0 = off"
+    )
 
 
 class ModelConfig(Section):
@@ -51,8 +54,10 @@ class ModelConfig(Section):
     )
     history: int = Field(50, ge=1, le=1000, description="events of the history the tokenizer reads")
     dropout: float | None = Field(None, ge=0, lt=1, description="absent: more for sparser data")
-    temperature: float = Field(0.1, gt=0, description="divides cosine scores")
-    item_content: bool = Field(False, description="add item metadata to item tokens and history")
+    temperature: float | None = Field(None, gt=0, description="divides cosine scores; absent: lower for sparser data")
+    item_content: bool | None = Field(
+        None, description="add item metadata to item tokens and history; absent: if the data hold any"
+    )
     item_id_dropout: float = Field(0.0, ge=0, lt=1, description="share of item ids hidden in training, content stays")
     user_features: bool = Field(False, description="feed user metadata to the tokenizer")
     routing_iterations: int = Field(3, ge=1, le=10, description="capsule tokenizer only")
@@ -73,7 +78,7 @@ class QuantizerConfig(Section):
 class ScorerConfig(Section):
     """All-to-all interaction between a query token and the K_c tokens of an item."""
 
-    kind: Literal["hadamard", "concatenation", "dot", "counts"] = "hadamard"
+    kind: Literal["hadamard", "concatenation", "dot", "counts"] = "dot"
     hidden: int = Field(32, ge=1, le=1024, description="hidden units of each layer")
     layers: int = Field(1, ge=1, le=3, description="hidden layers")
     skip: bool = Field(True, description="add the cosine of query and item tokens to the MLP's output")
@@ -83,7 +88,7 @@ class LossConfig(Section):
     """Ranking loss."""
 
     kind: Literal["sampled", "full", "in-batch", "bpr"] = "sampled"
-    negatives: int = Field(128, ge=1, description="negatives a row (sampled, bpr)")
+    negatives: int = Field(512, ge=1, description="negatives a row (sampled, bpr)")
     popular_share: float = Field(0.0, ge=0, le=1, description="share of negatives drawn by popularity (mixed)")
     unquantised_weight: float = Field(1.0, ge=0, description="weight of the co-trained unquantised score")
     logq: bool = Field(True, description="subtract log sampling probabilities (in-batch, mixed)")
@@ -94,7 +99,12 @@ class TrainConfig(Section):
 
     epochs: int | None = Field(None, ge=1, description="length of the schedule; absent: from the data")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs of the schedule")
-    patience: int = Field(10, ge=1, description="epochs without a better validation metric before stopping")
+    fine_tune_stop_after: int | None = Field(None, ge=1, description="as stop_after, for the fine-tuning")
+    patience: int = Field(5, ge=1, description="epochs without a better validation metric before stopping")
+    warm_start: bool = Field(True, description="start SparCode from the trained two-tower instead of from noise")
+    fine_tune_epochs: int | None = Field(
+        None, ge=0, description="epochs with codes after a warm start; absent: 0 for dot and counts, else 2/5 of epochs"
+    )
     batch_positions: int = Field(1024, ge=16, description="sequence positions a step, padding included")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
@@ -112,17 +122,43 @@ class SparsityConfig(Section):
     bias: float | None = Field(None, description="fixed b; absent and no target: no ReLU in training, cut at build")
 
 
+class AdditiveConfig(Section):
+    """Training of the additive model, whose item -> item scores fill the lists of the ``item`` family."""
+
+    width: int | None = Field(None, ge=4, le=1024, description="width of its vectors, which are not served; absent: d")
+    history: int | None = Field(None, ge=1, le=1000, description="events it reads; absent: model.history")
+    epochs: int | None = Field(None, ge=1, description="length of its schedule; absent: from the data")
+    stop_after: int | None = Field(None, ge=1, description="stop after this many epochs of the schedule")
+    dropout: float | None = Field(None, ge=0, lt=1, description="absent: more for sparser data")
+    temperature: float | None = Field(None, gt=0, description="divides its cosine scores; absent: as the model's")
+    item_id_dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of item ids hidden in training; absent: 0.3 when there is content"
+    )
+    history_dropout: float = Field(0.1, ge=0, lt=1, description="share of history events hidden in training")
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+
+
 class ItemFamilyConfig(Section):
-    """Counted item -> next-item transitions as posting lists of the history's own items."""
+    """Item -> item evidence as posting lists of the history's own items: counted transitions and learned scores."""
 
     enabled: bool = True
+    counted: bool = Field(True, description="counted item -> next-item transitions")
+    additive: bool = Field(True, description="scores of the additive model")
     window: int = Field(10, ge=1, description="largest distance of a counted pair")
     reverse: float = Field(0.3, ge=0, description="weight of a pair read backwards")
     source_power: float = Field(0.5, ge=0, description="divide by popularity(source)^power")
     target_power: float = Field(0.1, ge=0, description="divide by popularity(target)^power")
-    length: int = Field(20, ge=1, description="postings an item")
-    decay: float = Field(0.7, gt=0, le=1, description="query weight of the event of age a is decay^a")
-    history: int = Field(20, ge=1, description="history events looked up")
+    length: int = Field(20, ge=1, description="counted postings an item")
+    additive_length: int | None = Field(None, ge=1, description="learned postings an item; absent: by validation")
+    additive_cut: float | None = Field(
+        None, ge=0, le=1, description="share of the first score left out that is subtracted; absent: by validation"
+    )
+    counted_weight: float | None = Field(
+        None, ge=0, description="what a counted value weighs beside a learned one; absent: by validation"
+    )
+    decay: float = Field(0.7, gt=0, le=1, description="counts alone: query weight of the event of age a is decay^a")
+    history: int = Field(50, ge=1, description="history events looked up, where their weight is not 0")
 
 
 class LearnedFamilyConfig(Section):
@@ -130,6 +166,7 @@ class LearnedFamilyConfig(Section):
 
     enabled: bool = True
     probes: int | None = Field(None, ge=1, le=16, description="nearest codes read a token; absent: by validation")
+    length: int = Field(128, ge=1, description="mean postings of a code when nothing else says how much to keep")
 
 
 class FamiliesConfig(Section):
@@ -162,6 +199,8 @@ class BaselinesConfig(Section):
     two_tower: bool = True
     item_knn_neighbours: int = Field(50, ge=1)
     recent_share: float = Field(0.1, gt=0, le=1, description="recent-popular: last share of training events")
+    ease_regularisation: float = Field(250.0, gt=0, description="ease: lambda")
+    ease_most_items: int = Field(25_000, ge=1, description="ease: larger catalogues are refused (4 n^2 bytes)")
 
 
 class Config(Section):
@@ -175,6 +214,7 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     sparsity: SparsityConfig = SparsityConfig()
+    additive: AdditiveConfig = AdditiveConfig()
     families: FamiliesConfig = FamiliesConfig()
     index: IndexConfig = IndexConfig()
     query: QueryConfig = QueryConfig()

@@ -25,6 +25,8 @@ MODEL_FILES = (
     "rescorer.safetensors",
     "codes.safetensors",
     "transitions.safetensors",
+    "additive.json",
+    "additive.safetensors",
     "popularity.safetensors",
 )
 """Files whose content the index depends on; their digests make the model hash."""

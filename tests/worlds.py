@@ -21,15 +21,17 @@ TINY: dict[str, Any] = {
     "quantizer.books": 2,
     "quantizer.codewords": 8,
     "quantizer.warmup": 0.34,
+    "scorer.kind": "hadamard",
     "scorer.hidden": 6,
     "loss.negatives": 12,
     "train.epochs": 3,
     "train.batch_positions": 256,
     "train.learning_rate": 1e-2,
     "train.threads": 1,
+    "train.warm_start": False,
     "query.rescore": 20,
 }
-"""A configuration that trains in a second."""
+"""A configuration that trains in a second, with codes from the second epoch on."""
 
 
 def tiny_config(**changes: Any) -> Config:

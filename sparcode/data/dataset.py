@@ -41,7 +41,8 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
 
     Internal item ids: training popularity descending, ties by a hash of ``seed`` and the external id; user ids: sorted
     external ids. With ``like`` ids and feature encodings of that dataset are kept and new ids are appended, so the
-    order of popularity need not hold; ``Dataset.popularity`` always counts training events. Raises DataError.
+    order of popularity need not hold; ``Dataset.popularity`` always counts training events. Raises DataError, and
+    MissingExtraError when items have text to encode (``config.text_width``) and scikit-learn is not installed.
     """
     from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
     from sparcode.data.tables import read_tables
@@ -64,7 +65,7 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
         popularity=np.bincount(train.items, minlength=len(prepared.item_ids)).astype(np.int64),
         summary=summary,
     )
-    dataset = _with_metadata(dataset, tables, summary["columns"], like)
+    dataset = _with_metadata(dataset, tables, summary["columns"], like, config.text_width)
     summary |= _counts(dataset)
     _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
     return dataset
@@ -148,10 +149,14 @@ def _sequences(events: Interactions) -> Sequences:
     return Sequences(row_pointers(events.users, len(events.user_ids)), events.items, times)
 
 
-def _with_metadata(dataset: Dataset, tables: Any, columns: dict[str, str], like: Dataset | None) -> Dataset:
+def _with_metadata(
+    dataset: Dataset, tables: Any, columns: dict[str, str], like: Dataset | None, text_width: int
+) -> Dataset:
     from sparcode.data.metadata import read_metadata
 
     titles: Sequence[str] | None = None
+    of_items: dict[str, Any]
+    item_text = None if like is None else like.item_text
     found: dict[str, Features | None] = {"item": None, "user": None}
     earlier = {"item": like.item_features, "user": like.user_features} if like is not None else found.copy()
     for role, table, ids in (("item", tables.items, dataset.item_ids), ("user", tables.users, dataset.user_ids)):
@@ -161,14 +166,19 @@ def _with_metadata(dataset: Dataset, tables: Any, columns: dict[str, str], like:
         if table is None:
             table = pa.table({columns[role]: ids.external[:0]})
         layout = None if old is None else old.layout
-        metadata = read_metadata(table, role, columns[role], ids, layout=layout, title=role == "item")
+        # Of users no text is read.
+        of_items = {"title": True, "text": item_text, "text_width": text_width} if role == "item" else {}
+        metadata = read_metadata(table, role, columns[role], ids, layout=layout, **of_items)
         dataset.summary[f"{role}s_table"] = metadata.summary
         found[role] = metadata.features
         if old is not None and metadata.features is not None:
             found[role] = _keep_earlier(metadata.features, old, ids, table, columns[role])
         titles = Titles(metadata.titles) if metadata.titles is not None else titles
+        item_text = metadata.text if role == "item" else item_text
     titles = _earlier_titles(titles, like, len(dataset.item_ids))
-    return replace(dataset, titles=titles, item_features=found["item"], user_features=found["user"])
+    return replace(
+        dataset, titles=titles, item_features=found["item"], user_features=found["user"], item_text=item_text
+    )
 
 
 def _keep_earlier(new: Features, old: Features, ids: IdMap, table: pa.Table, column: str) -> Features:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sparcode.data.columns import find_id_column, plain
 from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
+from sparcode.data.text import LONGEST, ItemText, TextEncoder
 
 _TITLES = ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "headline")
 _ID_LIKE = {"zip", "zipcode", "postcode", "postalcode", "phone", "email", "url", "imurl", "image", "asin", "isbn"}
@@ -25,16 +26,23 @@ _MOSTLY_NUMBERS = 0.98
 
 @dataclass(frozen=True)
 class Metadata:
-    """``titles``: (rows,) large_string or None. ``features``: None when no column is usable. ``summary``: JSON-able."""
+    """``titles``: (rows,) large_string or None. ``features``: None when no column is usable. ``summary``: JSON-able.
+
+    ``text``: how one of the vectors was made of text, or None.
+    """
 
     titles: pa.Array | None
     features: Features | None
     summary: dict[str, Any]
+    text: ItemText | None = None
 
 
 @dataclass
 class _Columns:
-    """Raw encodings collected column by column, before they are joined into Features."""
+    """Raw encodings collected column by column, before they are joined into Features.
+
+    ``word_lists``, ``free_text``: names of the columns whose text can become a vector.
+    """
 
     rows: list[np.ndarray] = field(default_factory=list)
     words: list[np.ndarray] = field(default_factory=list)
@@ -42,26 +50,33 @@ class _Columns:
     numeric: dict[str, np.ndarray] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
+    word_lists: list[str] = field(default_factory=list)
+    free_text: list[str] = field(default_factory=list)
 
 
 def read_metadata(
-    table: pa.Table, role: str, id_column: str, ids: IdMap, *, layout: FeatureLayout | None = None, title: bool = False
-) -> Metadata:
+    table: pa.Table, role: str, id_column: str, ids: IdMap, *, layout: FeatureLayout | None = None,
+    text: ItemText | None = None, title: bool = False, text_width: int = 0,
+) -> Metadata:  # fmt: skip
     """Join ``table`` to ``ids`` and encode its columns.
 
-    Rows of unknown ids are ignored, of several rows with one id the first counts. With ``layout`` the encoding of an
-    earlier dataset is used and values it does not know are left out (counted). ``title``: look for a title column.
+    Rows of unknown ids are ignored, of several rows with one id the first counts. With ``layout`` (and ``text``) the
+    encoding of an earlier dataset is used and values it does not know are left out (counted). ``title``: look for a
+    title column. ``text_width``: largest width of a vector made of the text, 0 for none. MissingExtraError when text
+    is to be encoded without scikit-learn.
     """
     key = find_id_column(table.column_names, role, id_column)
     aligned, summary = align(table, key, ids)
     titles, title_column = _titles(aligned) if title else (None, None)
     body = aligned.drop_columns([name for name in (key, title_column) if name is not None])
     if layout is None:
-        features, ignored = encode(body)
+        features, ignored, text = encode(body, titles, text_width)
     else:
-        features, ignored, summary["unknown_values"] = encode_like(body, layout)
+        features, ignored, summary["unknown_values"] = encode_like(body, layout, titles, text)
     summary |= {"title": title_column, "features": _names(features), "ignored": ignored}
-    return Metadata(titles, features, summary)
+    if text is not None and features is not None:
+        summary["text"] = _text_summary(text, features, title_column, body.column_names)
+    return Metadata(titles, features, summary, text)
 
 
 def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, Any]]:
@@ -82,11 +97,17 @@ def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, An
     return table.take(pa.array(source, mask=missing)).combine_chunks(), summary
 
 
-def encode(table: pa.Table) -> tuple[Features | None, dict[str, str]]:
-    """Choose and encode feature columns; the second value says why each other column is left out."""
+def encode(
+    table: pa.Table, titles: pa.Array | None = None, text_width: int = 0
+) -> tuple[Features | None, dict[str, str], ItemText | None]:
+    """Choose and encode feature columns; the second value says why each other column is left out.
+
+    With a ``text_width`` titles and columns of text become one more vector, the last, unless there is too little text.
+    """
     columns = _Columns()
     for name in table.column_names:
         _encode_column(columns, name, plain_array(table[name]))
+    text = _add_text(columns, table, titles, text_width) if text_width else None
     raw = np.column_stack(list(columns.numeric.values())) if columns.numeric else np.zeros((table.num_rows, 0))
     means, stds = np.zeros(raw.shape[1], np.float32), np.ones(raw.shape[1], np.float32)
     for index in range(raw.shape[1]):
@@ -94,14 +115,17 @@ def encode(table: pa.Table) -> tuple[Features | None, dict[str, str]]:
         means[index], stds[index] = known.mean(), known.std()
     widths = [vector.shape[1] for vector in columns.vectors.values()]
     layout = FeatureLayout(columns.vocabulary, list(columns.numeric), means, stds, list(columns.vectors), widths)
-    return (_assemble(layout, columns, raw) if layout.width else None), columns.ignored
+    return (_assemble(layout, columns, raw) if layout.width else None), columns.ignored, text
 
 
-def encode_like(table: pa.Table, layout: FeatureLayout) -> tuple[Features, dict[str, str], int]:
+def encode_like(
+    table: pa.Table, layout: FeatureLayout, titles: pa.Array | None = None, text: ItemText | None = None
+) -> tuple[Features, dict[str, str], int]:
     """Encode with an earlier layout: missing columns are unknown everywhere, new values are counted and left out."""
     columns = _Columns()
     rows, unknown = table.num_rows, 0
-    wanted = {*layout.category_names, *layout.numeric_names, *layout.vector_names}
+    given = [name for name in layout.vector_names if text is None or name != text.name]
+    wanted = {*layout.category_names, *layout.numeric_names, *given, *(text.columns if text else ())}
     columns.ignored = {name: "not a feature of the earlier run" for name in table.column_names if name not in wanted}
     for name in layout.category_names:
         if name in table.column_names:
@@ -115,10 +139,27 @@ def encode_like(table: pa.Table, layout: FeatureLayout) -> tuple[Features, dict[
         if name in table.column_names:
             raw[:, index] = numbers(plain_array(table[name]))
     for name, width in zip(layout.vector_names, layout.vector_widths, strict=True):
+        if text is not None and name == text.name:
+            known = documents(table, titles if text.title else None, text.columns)
+            columns.vectors[name] = text.encoder.transform(known)
+            continue
         vector = vectors(plain_array(table[name])) if name in table.column_names else None
         fits = vector is not None and vector.shape[1] == width
         columns.vectors[name] = vector if fits and vector is not None else np.zeros((rows, width), np.float32)
     return _assemble(layout, columns, raw), columns.ignored, unknown
+
+
+def documents(table: pa.Table, titles: pa.Array | None, names: list[str]) -> list[str]:
+    """Return the text of every row: the title and the values of the named columns, at most 2,000 characters."""
+    parts: list[list[str]] = [[] for _ in range(table.num_rows)]
+    arrays = [plain_array(table[name]) for name in names if name in table.column_names]
+    for array in arrays if titles is None else [titles, *arrays]:
+        if is_text(array.type):
+            array = pc.utf8_slice_codeunits(array, 0, LONGEST)
+        if is_text(array.type) or (is_list(array.type) and is_text(array.type.value_type)):
+            for row, value in zip(*category_values(array), strict=True):
+                parts[row].append(value)
+    return [" ".join(words)[:LONGEST] for words in parts]
 
 
 def plain_array(column: pa.ChunkedArray) -> pa.Array:
@@ -194,6 +235,8 @@ def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
         _add_vector(columns, name, array)
     elif _is_category(array):
         _add_categories(columns, name, array)
+        if _is_wordy(array):
+            columns.word_lists.append(name)
     elif is_number(kind) or (is_text(kind) and _is_mostly_numbers(array)):
         _add_numbers(columns, name, array)
     elif is_text(kind):
@@ -202,6 +245,8 @@ def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
             columns.ignored[name] = reason
         else:
             _add_categories(columns, name, array)
+        if _is_wordy(array):
+            (columns.free_text if reason else columns.word_lists).append(name)
     else:
         columns.ignored[name] = f"type {kind}"
 
@@ -242,6 +287,23 @@ def _add_vector(columns: _Columns, name: str, array: pa.Array) -> None:
         columns.ignored[name] = "lists of numbers of different lengths"
     else:
         columns.vectors[name] = vector
+
+
+def _add_text(columns: _Columns, table: pa.Table, titles: pa.Array | None, width: int) -> ItemText | None:
+    # Long texts come last: what the limit cuts off is never a brand or a category.
+    names = columns.word_lists + columns.free_text
+    texts = documents(table, titles, names)
+    found = TextEncoder.fit_transform(texts, width)
+    if found is None:
+        return None
+    taken = {*columns.numeric, *columns.vectors, *(word.partition("=")[0] for word in columns.vocabulary)}
+    name = "text"
+    while name in taken:
+        name = "text_vector" if name == "text" else f"{name}_"
+    encoder, columns.vectors[name] = found
+    for used in names:
+        columns.ignored.pop(used, None)
+    return ItemText(name, titles is not None, names, encoder)
 
 
 def _assemble(layout: FeatureLayout, columns: _Columns, raw: np.ndarray) -> Features:
@@ -294,6 +356,15 @@ def _is_category(array: pa.Array) -> bool:
     return bool(pa.types.is_boolean(kind)) or (bool(pa.types.is_integer(kind)) and _is_coded(array))
 
 
+def _is_wordy(array: pa.Array) -> bool:
+    """Tell whether a column holds text that is not mostly links."""
+    flat = pc.list_flatten(array) if is_list(array.type) else array
+    if not is_text(flat.type):
+        return False
+    links = pc.mean(pc.match_substring_regex(flat, r"^\s*https?://").cast(pa.float64())).as_py()
+    return links is not None and links <= 0.5
+
+
 def _free_text(array: pa.Array) -> str | None:
     known = len(array) - array.null_count
     if pc.mean(pc.utf8_length(array)).as_py() > _LONG_TEXT:
@@ -311,4 +382,16 @@ def _names(features: Features | None) -> dict[str, Any]:
         "categories": {name: int(count) for name, count in zip(layout.category_names, counts, strict=True)},
         "numeric": layout.numeric_names,
         "vectors": dict(zip(layout.vector_names, layout.vector_widths, strict=True)),
+    }
+
+
+def _text_summary(text: ItemText, features: Features, title: str | None, names: list[str]) -> dict[str, Any]:
+    width = text.encoder.width
+    return {
+        "vector": text.name,
+        "width": width,
+        "terms": len(text.encoder.terms),
+        # The vector of text is the last one of a layout.
+        "rows": 0 if features.vector is None else int(features.vector[:, -width:].any(axis=1).sum()),
+        "columns": ([title] if text.title and title else []) + [name for name in text.columns if name in names],
     }

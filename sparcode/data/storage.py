@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
+from sparcode.data.text import ItemText, TextEncoder
 from sparcode.data.views import view
 from sparcode.errors import CorruptIndexError
 from sparcode.files import atomic_path, read_json, sha256_of, sync_directory, write_json
@@ -54,7 +55,7 @@ class Dataset:
 
     ``train``: training events only; ``serving``: every event kept after cleaning. ``titles``: by internal item id.
     ``popularity``: int64 (n,), training events of each item. ``summary``: JSON-able: columns, counts, what was
-    dropped, warnings.
+    dropped, warnings. ``item_text``: the encoding behind the vector that ``item_features`` holds of the items' text.
     """
 
     item_ids: IdMap
@@ -68,6 +69,7 @@ class Dataset:
     user_features: Features | None
     popularity: np.ndarray
     summary: dict[str, Any]
+    item_text: ItemText | None = None
 
     @property
     def item_count(self) -> int:
@@ -125,6 +127,7 @@ def open_dataset(folder: Path) -> Dataset:
         user_features=reader.features("user_features", content),
         popularity=view(items["popularity"]),
         summary=content["summary"],
+        item_text=reader.item_text(content),
     )
 
 
@@ -153,6 +156,10 @@ def _write(dataset: Dataset, folder: Path) -> None:
         if features is not None:
             tables[name] = _feature_columns(features)
             content[name] = features.layout.to_json()
+    if dataset.item_text is not None:
+        text = dataset.item_text
+        tables["item_text"] = _text_columns(text.encoder)
+        content["item_text"] = {"name": text.name, "title": text.title, "columns": text.columns}
     for name, columns in tables.items():
         path = folder / f"{name}.arrow"
         _write_arrow(path, columns)
@@ -200,6 +207,16 @@ def _feature_columns(features: Features) -> dict[str, pa.Array]:
             flat = pa.array(np.ascontiguousarray(matrix, np.float32).ravel())
             columns[name] = pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
     return columns
+
+
+def _text_columns(encoder: TextEncoder) -> dict[str, pa.Array]:
+    arrays, terms = encoder.to_arrays()
+    flat = pa.array(np.ascontiguousarray(arrays["components"], np.float32).ravel())
+    return {
+        "term": pa.array(terms, pa.large_string()),
+        "idf": pa.array(arrays["idf"], pa.float64()),
+        "components": pa.FixedSizeListArray.from_arrays(flat, encoder.width),
+    }
 
 
 class _Reader:
@@ -253,6 +270,23 @@ class _Reader:
             view(columns[part].values).reshape(rows, -1) if part in columns else None for part in ("numeric", "vector")
         )
         return Features(layout, indptr, words, np.zeros((rows, 0), np.float32) if numeric is None else numeric, vector)
+
+    def item_text(self, content: dict[str, Any]) -> ItemText | None:
+        """Return the saved encoding of text, or None when the dataset has none; terms are read when they are used."""
+        if "item_text" not in content:
+            return None
+        columns, saved = self.table("item_text"), content["item_text"]
+        width = columns["components"].type.list_size
+        components = view(columns["components"].values).reshape(-1, width)
+        layout = content.get("item_features", {"vector_names": [], "vector_widths": []})
+        widths = dict(zip(layout["vector_names"], layout["vector_widths"], strict=True))
+        if widths.get(saved["name"]) != width:
+            raise CorruptIndexError(
+                f"{self.folder / 'item_text'}.arrow does not belong to the items' features; train the run again"
+            )
+        arrays = {"idf": view(columns["idf"]), "components": components}
+        encoder = TextEncoder.from_arrays(arrays, Titles(columns["term"]))
+        return ItemText(saved["name"], saved["title"], saved["columns"], encoder)
 
     def _ragged(self, name: str, column: pa.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
         indptr, values = view(column.offsets), view(column.values)

@@ -47,7 +47,7 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
         "one_event_users": int((per_user == 1).sum()),
         "users_with_under_3_events": int((per_user < 3).sum()),
         "split": summary["split"] | _parts(prepared),
-        "metadata": _metadata(tables, prepared),
+        "metadata": _metadata(tables, prepared, config.text_width),
         "warnings": summary["warnings"],
     }
     return report
@@ -130,13 +130,15 @@ def _targets_seen(held: Any, items: int) -> int:
     return int(np.isin(targets, history).sum())
 
 
-def _metadata(tables: Tables, prepared: Prepared) -> dict[str, Any]:
+def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, Any]:
     from sparcode.data.metadata import read_metadata
 
     columns, found = prepared.summary["columns"], {}
     for role, table, ids in (("item", tables.items, prepared.item_ids), ("user", tables.users, prepared.user_ids)):
         if table is not None:
-            found[f"{role}s"] = read_metadata(table, role, columns[role], ids, title=role == "item").summary
+            item = role == "item"
+            width = text_width if item else 0
+            found[f"{role}s"] = read_metadata(table, role, columns[role], ids, title=item, text_width=width).summary
     return found
 
 
@@ -188,5 +190,10 @@ def _features(table: dict[str, Any]) -> str:
     features = table["features"]
     names = [*features.get("categories", {}), *features.get("numeric", []), *features.get("vectors", {})]
     ignored = [f"{name} ({reason})" for name, reason in table["ignored"].items()]
-    text = f"features: {', '.join(names) or 'none'}"
-    return text + (f"; left out: {', '.join(ignored)}" if ignored else "")
+    line = f"features: {', '.join(names) or 'none'}"
+    if text := table.get("text"):
+        line += (
+            f"; {text['vector']} is a vector of {text['width']} columns made of {', '.join(text['columns'])} "
+            f"({text['terms']:,} terms, {text['rows']:,} rows)"
+        )
+    return line + (f"; left out: {', '.join(ignored)}" if ignored else "")

@@ -77,6 +77,20 @@ def coverage(ids: np.ndarray, k: int, item_count: int) -> float:
     return len(np.unique(shown[shown != NO_ITEM])) / max(item_count, 1)
 
 
+def popularity_bias(ids: np.ndarray, popularity: np.ndarray, k: int) -> float:
+    """Return the mean popularity percentile of the items in the first k results, from 0 (rarest) to below 1.
+
+    ``popularity``: (n,) training events of each item. The percentile of an item is the share of training events that
+    fall on items less popular than it; places without an item do not count. 0 when nothing is recommended.
+    """
+    ascending = np.sort(popularity)
+    events = np.concatenate(([0], np.cumsum(ascending, dtype=np.int64)))
+    percentile = events[np.searchsorted(ascending, popularity, side="left")] / max(int(events[-1]), 1)
+    shown = ids[:, :k]
+    shown = shown[shown != NO_ITEM]
+    return float(percentile[shown].mean()) if len(shown) else 0.0
+
+
 def overlap(ids: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
     """Return (B,) float64: the share of the reference's first k results among the first k of ``ids`` (index recall)."""
     ours, theirs = ids[:, :k], reference[:, :k]

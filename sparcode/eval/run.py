@@ -32,19 +32,19 @@ def evaluate_run(
     per_query: str | Path | None = None,
     include_seen: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate retrievers of a run (absent: all it holds) on ``split`` = test | validation.
+    """Evaluate retrievers of a run (absent: ``registry.default_retrievers``) on ``split`` = test | validation.
 
     Returns the JSON of ``sparcode evaluate`` and writes it to ``json``; ``per_query`` is a Parquet file of ranks.
     Raises DataError when the run holds no such split, ConfigError for an unknown retriever.
     """
-    from sparcode.retrievers.registry import available, open_retrievers
+    from sparcode.retrievers.registry import default_retrievers, open_retrievers
 
     run = Run.open(run_folder)
     for file in (json, per_query):
         if file is not None:
             require_writable(Path(file))
     evaluation_set = evaluation_set_of(run, split)
-    opened = open_retrievers(run, list(dict.fromkeys(retrievers or available(run))))
+    opened = open_retrievers(run, list(dict.fromkeys(retrievers or default_retrievers(run))))
     results = [_evaluate(retriever, evaluation_set, run, include_seen) for retriever in opened]
     document = evaluation_json(split, results)
     if per_query is not None:

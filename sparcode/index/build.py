@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.config import Config, IndexConfig
+from sparcode.config import Config, IndexConfig, updated
 from sparcode.errors import BudgetError, CorruptIndexError, RunError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.assembly import assemble, select
 from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut
 from sparcode.index.encoder import Encoder
+from sparcode.index.evidence import ListSettings, fixed_settings, open_evidence
+from sparcode.index.fit_lists import fit_lists
 from sparcode.index.layout import MAX_CODE_TABLE, Index, composite
 from sparcode.index.policy import resolve_settings
 from sparcode.index.runners import Runner, build_runner
@@ -33,12 +35,13 @@ from sparcode.index.scoring import CodeScorer, ListScorer
 from sparcode.index.shards import Block, Candidates, open_scorer, read_shards, run_block
 from sparcode.index.store import publish
 from sparcode.index.stored import Stored, busiest, fallback_table, nearest_rows
+from sparcode.index.tuning import integer_weights, validation_sample
 from sparcode.run import Run
 from sparcode.seeding import generator
 from sparcode.types import Queries
 
-DEFAULT_LENGTH = 200
-"""Mean list length when nothing says how much to keep, and no bias was trained in; at most n / 16."""
+LONGEST_SHARE = 1 / 16
+"""Largest mean list, as a share of the items, when nothing says how much to keep and no bias was trained in."""
 MIN_LIST = 4
 """Policy budget: every stored code keeps at least so many postings."""
 AFFORDED = 16
@@ -62,13 +65,15 @@ def build_index(
     runner: str = "serial",
     workers: int | None = None,
     block_codes: int | None = None,
+    overrides: dict[str, Any] | None = None,
     progress: bool | Progress = False,
 ) -> dict[str, Any]:
     """Build and publish the index of a run, fit its query settings, and return a JSON-able summary.
 
     Settings that are None come from the run's configuration when none of the policy's is given. ``progress``: True
-    for a bar on stderr, or a callable that receives blocks done and blocks in all. Raises BudgetError (naming the
-    smallest feasible budget), ConfigError on contradictory settings, RunError when another build is running.
+    for a bar on stderr, or a callable that receives blocks done and blocks in all. ``overrides``: dotted keys of the
+    run's configuration that hold for this build alone, e.g. ``{"families.learned.enabled": False}``. Raises BudgetError
+    (naming the smallest feasible budget), ConfigError on contradictory settings, RunError when another build runs.
     """
     started = time.perf_counter()
     run = Run.open(run_folder)
@@ -77,14 +82,15 @@ def build_index(
         "policy": policy, "bias": bias, "density": density, "budget_mb": budget_mb,
         "postings_per_query": postings_per_query,
     }  # fmt: skip
-    settings = resolve_settings(run.config.index, given, block_codes)
+    config = updated(run.config, overrides or {})
+    settings = resolve_settings(config.index, given, block_codes)
     with _exclusive(run.folder / "index-work") as work, _reporter(progress) as report:
-        job = Job(run, settings, build_runner(runner, workers), work, report)
+        job = Job(run, config, settings, build_runner(runner, workers), work, report)
         index, info = job.index()
         generation = publish(
             run.index_folder, index, model_hash=run.model_hash, config_hash=_digest(settings.model_dump()), info=info
         )
-        figures = fit_query_settings(run, settings)
+        figures = fit_query_settings(run, config, settings, job.item_weights)
         shutil.rmtree(work, ignore_errors=True)
     seconds = {"score_s": round(job.score_seconds, 3), "build_s": round(time.perf_counter() - started, 3)}
     summary = info | {"cache_bytes": index.cache_bytes, "generation": generation} | figures | seconds
@@ -95,15 +101,19 @@ def build_index(
 class Job:
     """One build; holds what its steps share."""
 
-    def __init__(self, run: Run, settings: IndexConfig, runner: Runner, work: Path, report: Progress) -> None:
+    def __init__(
+        self, run: Run, config: Config, settings: IndexConfig, runner: Runner, work: Path, report: Progress
+    ) -> None:
         self.run, self.settings, self.runner, self.work, self.report = run, settings, runner, work, report
-        self.config: Config = run.config
+        self.config = config
         self.model = run.model_folder
         self.encoder = Encoder.open(self.model)
         self.arrays = read_arrays(self.model / "encoder.safetensors")
         self.score_seconds = 0.0
-        self.items = self._item_lists()
         self.item_count = int(self.encoder.spec["items"])
+        self.item_weights: tuple[int, ...] = ()
+        self.list_info: dict[str, Any] = {}
+        self.items = self._item_lists()
 
     def index(self) -> tuple[Index, dict[str, Any]]:
         """Return the finished index and what to remember about it."""
@@ -111,7 +121,7 @@ class Job:
         stored = self._choose_codes() if learned else None
         if stored is None:
             index = assemble(self.item_count, None, None, self.items, None)
-            return index, {"policy": "none", "codes": 0, "postings": int(len(index.postings))}
+            return index, {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
         table = fallback_table(stored, self.arrays["codebooks"], str(self.encoder.spec["quantizer"]["kind"]))
         reads, item_reads, queries = self._validation_reads(stored, table)
         scorer = open_scorer(self.model)
@@ -121,8 +131,30 @@ class Job:
         return index, self._info(stored, kept, cut, reads, item_reads, queries)
 
     def _item_lists(self) -> Arrays | None:
-        path = self.model / "transitions.safetensors"
-        return read_arrays(path) if self.config.families.item.enabled and path.exists() else None
+        """Make the lists of the item family, fitted on validation where there is any."""
+        family = self.config.families.item
+        evidence = open_evidence(self.model, family)
+        if evidence is None:
+            return None
+        chosen, figures = fixed_settings(evidence, family), dict[str, Any]()
+        validation = self.run.held_out("validation")
+        taken = self._taken_lists()
+        if taken is not None:
+            chosen = taken
+        elif validation is not None and len(validation):
+            part = validation_sample(validation, self.config.seed)
+            chosen, figures = fit_lists(evidence, family, part, self.item_count)
+        self.item_weights = integer_weights(evidence.weights(chosen, family.history))
+        lists = evidence.lists(chosen)
+        self.list_info = {"item_lists": chosen.to_json()} | figures
+        return lists._asdict()
+
+    def _taken_lists(self) -> ListSettings | None:
+        """Return the list settings of the evaluated run this one follows (``--like``), if it follows one."""
+        path = self.run.folder / "query.json"
+        taken = read_json(path) if path.exists() else {}
+        lists = taken.get("item_lists") if "taken_from" in taken else None
+        return None if lists is None else ListSettings(**lists)
 
     def _choose_codes(self) -> Stored:
         arrays = read_arrays(self.model / "codes.safetensors")
@@ -234,7 +266,7 @@ class Job:
             return self.settings.density / 100
         if self.settings.bias is not None or self._trained_bias(scorer) is not None:
             return None
-        return min(DEFAULT_LENGTH / self.item_count, 1 / 16)
+        return min(self.config.families.learned.length / self.item_count, LONGEST_SHARE)
 
     def _threshold(self, scorer: ListScorer, sample: np.ndarray, share: float) -> float:
         trained = self._trained_zero(scorer)
@@ -315,7 +347,7 @@ class Job:
             "empty_lists": int((lengths == 0).sum()),
             "items_in_no_list": self.item_count - len(np.unique(kept.items)),
             "postings_per_query": mean, "validation_queries": queries,
-        }  # fmt: skip
+        } | self.list_info  # fmt: skip
 
 
 def sampled_scores(scorer: ListScorer, codes: np.ndarray) -> np.ndarray:
@@ -330,28 +362,30 @@ def sampled_scores(scorer: ListScorer, codes: np.ndarray) -> np.ndarray:
     return np.concatenate([scorer.scores(plan, int(start), int(start) + 64).reshape(-1) for start in starts])
 
 
-def fit_query_settings(run: Run, settings: IndexConfig) -> dict[str, Any]:
+def fit_query_settings(
+    run: Run, config: Config, settings: IndexConfig, item_weights: tuple[int, ...]
+) -> dict[str, Any]:
     """Fit probes and weights of the new index on validation and write ``query.json``; returns figures for the summary.
 
     Settings taken over from an evaluated run (``--like``) are left alone. A read budget was solved for the
     configured number of probes, so that number is not changed by fitting.
     """
-    from sparcode.config import updated
     from sparcode.index.fit import default_settings, fit_settings
     from sparcode.index.pipeline import Pipeline, QuerySettings
 
     path = run.folder / "query.json"
     if path.exists() and "taken_from" in read_json(path):
         return {}
-    config, validation = run.config, run.held_out("validation")
+    validation = run.held_out("validation")
     if settings.postings_per_query is not None:
         config = updated(config, {"families.learned.probes": config.families.learned.probes or 1})
     pipeline = Pipeline.open(run.folder, settings=QuerySettings(1, 1, (), 1.0))
-    chosen = default_settings(pipeline, config)
+    chosen = default_settings(pipeline, config, item_weights)
     figures: dict[str, Any] = {}
     if validation is not None and len(validation):
-        chosen, figures = fit_settings(pipeline.with_settings(chosen), validation, config)
-    write_json(path, chosen.to_json() | figures)
+        chosen, figures = fit_settings(pipeline.with_settings(chosen), validation, config, item_weights)
+    lists = pipeline.searcher.manifest["info"].get("item_lists")
+    write_json(path, chosen.to_json() | figures | ({} if lists is None else {"item_lists": lists}))
     return figures
 
 

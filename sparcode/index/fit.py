@@ -9,37 +9,36 @@ import numpy as np
 
 from sparcode.config import Config
 from sparcode.index.pipeline import Candidates, Pipeline, QuerySettings, QueryState
-from sparcode.seeding import generator
-from sparcode.types import NO_ITEM, EvaluationSet, Queries
+from sparcode.index.tuning import CUTOFF, NEWEST_WEIGHT, ndcg, validation_sample
+from sparcode.types import NO_ITEM, EvaluationSet
 
-CUTOFF = 10
 PROBES = (1, 2, 4)
-LEARNED_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
-NEWEST_ITEM_WEIGHT = 16
-"""Weight of the latest event's list: large enough that decayed weights keep their proportions as integers."""
+LEARNED_WEIGHTS = (1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181)
 WEIGHTS = (0.0, *(2.0 ** (power / 2) for power in range(-16, 9)))
 """Tried for evidence and cached sum, in units of the all-to-all score; both are sums over many lists, so mostly < 1."""
-MOST_QUERIES = 4000
 
 
-def default_settings(pipeline: Pipeline, config: Config) -> QuerySettings:
+def default_settings(pipeline: Pipeline, config: Config, item_weights: tuple[int, ...]) -> QuerySettings:
     """Return settings for a run without validation: equal say for both families, one probe."""
     probes = config.families.learned.probes or 1
-    items = _item_weights(config) if pipeline.item_first_row is not None else ()
-    learned = NEWEST_ITEM_WEIGHT if pipeline.resolver is not None else 0
+    items = item_weights if pipeline.item_first_row is not None else ()
+    learned = NEWEST_WEIGHT if pipeline.resolver is not None else 0
     return QuerySettings(learned, probes, items, 1.0)
 
 
-def fit_settings(pipeline: Pipeline, validation: EvaluationSet, config: Config) -> tuple[QuerySettings, dict[str, Any]]:
+def fit_settings(
+    pipeline: Pipeline, validation: EvaluationSet, config: Config, item_weights: tuple[int, ...]
+) -> tuple[QuerySettings, dict[str, Any]]:
     """Return the settings with the best validation NDCG@10, and the figures behind the choice.
 
     First probes and family weights, by the cached sums alone; then, these fixed, the weights of evidence and of the
-    cached sum, by the rescored order. All on the same fixed random queries (at most 4,000).
+    cached sum, by the rescored order. All on the same fixed random queries. ``item_weights``: those of the item lists
+    by age, which were fitted with the lists.
     """
-    part = _sample(validation, config.seed)
+    part = validation_sample(validation, config.seed)
     tokens = pipeline.encoder.tokens(part.queries)
     gains: dict[QuerySettings, float] = {}
-    for settings in _candidates(pipeline, config):
+    for settings in _candidates(pipeline, config, item_weights):
         candidate = pipeline.with_settings(settings)
         found = candidate.search(candidate.encode(part.queries, tokens), CUTOFF)
         gains[settings] = ndcg(found.ids, part)
@@ -55,37 +54,14 @@ def fit_settings(pipeline: Pipeline, validation: EvaluationSet, config: Config) 
     return replace(best, evidence_weight=evidence, cached_weight=cached), figures
 
 
-def ndcg(ids: np.ndarray, part: EvaluationSet, cutoff: int = CUTOFF) -> float:
-    """Return the mean NDCG@cutoff of ranked ids (B, <= cutoff used) against the targets of ``part``."""
-    ids = ids[:, :cutoff]
-    discount = 1 / np.log2(np.arange(2, cutoff + 2))
-    counts = np.diff(part.target_indptr)
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, cutoff)]
-    # One column of targets at a time: nearly always there is one target a query.
-    hits = np.zeros(ids.shape, bool)
-    for place in range(int(counts.max(initial=0))):
-        rows = np.flatnonzero(counts > place)
-        targets = part.target_items[part.target_indptr[rows] + place]
-        hits[rows] |= (ids[rows] == targets[:, None]) & (ids[rows] != NO_ITEM)
-    gains = hits @ discount[: ids.shape[1]]
-    return float((gains[counts > 0] / ideal[counts > 0]).sum() / max(len(part), 1))
-
-
-def _candidates(pipeline: Pipeline, config: Config) -> list[QuerySettings]:
-    items = _item_weights(config) if pipeline.item_first_row is not None else ()
+def _candidates(pipeline: Pipeline, config: Config, item_weights: tuple[int, ...]) -> list[QuerySettings]:
+    items = item_weights if pipeline.item_first_row is not None else ()
     if pipeline.resolver is None:
         return [QuerySettings(0, 1, items, 1.0)]
     fixed = config.families.learned.probes
     probes = (fixed,) if fixed else PROBES
     weights = LEARNED_WEIGHTS if items else (1,)
     return [QuerySettings(weight, count, items) for count in probes for weight in weights]
-
-
-def _item_weights(config: Config) -> tuple[int, ...]:
-    family = config.families.item
-    exact = NEWEST_ITEM_WEIGHT * family.decay ** np.arange(family.history)
-    weights = np.floor(exact + 0.5).astype(int)
-    return tuple(int(weight) for weight in weights if weight > 0)
 
 
 class _Rescoring:
@@ -133,20 +109,3 @@ def _features(pipeline: Pipeline, state: QueryState, candidates: Candidates) -> 
             sums = pipeline.searcher.sums_of(state.rows[first:high], state.weights[first:high], ids[kept])
             evidence[row, kept] = sums * scale
     return interaction, evidence
-
-
-def _sample(validation: EvaluationSet, seed: int) -> EvaluationSet:
-    if len(validation) <= MOST_QUERIES:
-        return validation
-    rows = np.sort(generator(seed, "fit-sample").choice(len(validation), MOST_QUERIES, replace=False))
-    queries, targets = validation.queries, [validation.targets(row) for row in rows]
-    histories = [queries.history(row) for row in rows]
-    features = None if queries.user_features is None else queries.user_features[rows]
-    return EvaluationSet(
-        validation.users[rows], Queries(_pointer(histories), np.concatenate(histories), features),
-        _pointer(targets), np.concatenate(targets),
-    )  # fmt: skip
-
-
-def _pointer(rows: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)

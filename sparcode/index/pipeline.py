@@ -179,13 +179,13 @@ class Pipeline:
         self._check(queries)
         tokens = self.encoder.tokens(queries) if tokens is None else tokens
         learned_rows, known = self._learned(queries, tokens)
-        item_rows, item_weights, item_indptr = _item_rows(queries, self._item_weights, self.item_first_row or 0)
+        found_rows, item_weights, item_indptr = item_rows(queries, self._item_weights, self.item_first_row or 0)
         sizes = np.where(known, learned_rows.shape[1], 0) + np.diff(item_indptr)
         indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
         item_start = indptr[:-1] + np.where(known, learned_rows.shape[1], 0)
-        place = np.repeat(item_start - item_indptr[:-1], np.diff(item_indptr)) + np.arange(len(item_rows))
-        rows[place], weights[place] = item_rows, item_weights
+        place = np.repeat(item_start - item_indptr[:-1], np.diff(item_indptr)) + np.arange(len(found_rows))
+        rows[place], weights[place] = found_rows, item_weights
         place = (indptr[:-1][known, None] + np.arange(learned_rows.shape[1])).ravel()
         rows[place], weights[place] = learned_rows[known].ravel(), self.settings.learned_weight
         return QueryState(queries, tokens, known, rows, weights, indptr, item_start)
@@ -366,7 +366,7 @@ def _padded(values: np.ndarray, width: int, value: float) -> np.ndarray:
     return wide
 
 
-def _item_rows(queries: Queries, weights: np.ndarray, first_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def item_rows(queries: Queries, weights: np.ndarray, first_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return rows, weights, pointers of the lists of each query's last events, latest first, weight 0 left out."""
     sizes = np.minimum(np.diff(queries.indptr), len(weights))
     indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -12,6 +12,7 @@ from sparcode.model.quantizers import TokenQuantizer, build_quantizer
 from sparcode.model.scorers import Scorer, build_scorer
 from sparcode.model.tokenizers import build_tokenizer
 
+DEFAULT_TEMPERATURE = 0.1
 ITEM_BLOCK = 4096
 """Items scored at a time when all are: the folded items of a block take 4,096 x H x d floats."""
 
@@ -31,7 +32,8 @@ class SparCodeModel(nn.Module):
         self.config, self.item_count, self.feature_width = config, item_count, feature_width
         self.items = ItemTokens(model, item_count, item_features)
         self.tokenizer = build_tokenizer(model, item_count, feature_width)
-        self.scorer: Scorer = build_scorer(config.scorer, model.width, model.item_tokens, item_count, model.temperature)
+        temperature = model.temperature or DEFAULT_TEMPERATURE
+        self.scorer: Scorer = build_scorer(config.scorer, model.width, model.item_tokens, item_count, temperature)
         self.quantizer: TokenQuantizer | None = build_quantizer(config.quantizer, model.width)
         self.sparse = config.sparsity.target_density is not None or config.sparsity.bias is not None
         self.register_buffer("bias", torch.tensor(float(config.sparsity.bias or 0.0)))

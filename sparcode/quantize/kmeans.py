@@ -13,7 +13,7 @@ from numba import njit
 from sparcode.seeding import generator
 
 BLOCK_ROWS = 4096
-SEEDING_ROWS_PER_CLUSTER = 32
+SEEDING_ROWS_PER_CLUSTER = 8
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,12 @@ def open_retrievers(run: Any, names: list[str]) -> list[Retriever]:
 
 def available(run: Any) -> list[str]:
     """Return the names this run can open, in the order of ``RETRIEVERS``."""
-    present = {
-        "two-tower": (run.folder / "model" / "two_tower.json").exists(),
-        "counts": (run.folder / "model" / "transitions.safetensors").exists(),
-    }
-    return [name for name in RETRIEVERS if present.get(name, True)]
+    return [name for name in RETRIEVERS if name not in _NEEDS or _NEEDS[name](run)]
+
+
+def default_retrievers(run: Any) -> list[str]:
+    """Return ``available`` without the controls that cost too much to run unasked."""
+    return [name for name in available(run) if name not in ON_REQUEST]
 
 
 def open_two_tower(run: Any) -> ExactRetriever:
@@ -114,15 +115,95 @@ def _item_knn(run: Any, shared: dict[str, Any]) -> Retriever:
 
 
 def _counts(run: Any, shared: dict[str, Any]) -> Retriever:
-    from sparcode.index.arrays import read_arrays
     from sparcode.retrievers.counts import counts
 
-    path = run.folder / "model" / "transitions.safetensors"
-    if not path.exists():
-        raise RunError(f"{run.folder} has no transition counts; train again with --set families.item.enabled=true")
-    lists = read_arrays(path)
     family = run.config.families.item
-    return counts(lists["indptr"], lists["items"], lists["values"], decay=family.decay, history=family.history)
+    return counts(*_transitions(run), decay=family.decay, history=family.history)
+
+
+def _transitions(run: Any) -> tuple[Any, Any, Any]:
+    from sparcode.index.arrays import read_arrays
+
+    if not _has_counts(run):
+        raise RunError(f"{run.folder} has no transition counts; train again with --set families.item.enabled=true")
+    lists = read_arrays(run.folder / "model" / "transitions.safetensors")
+    return lists["indptr"], lists["items"], lists["values"]
+
+
+def _additive(run: Any, shared: dict[str, Any]) -> Retriever:
+    from sparcode.retrievers.additive import additive, open_additive_encoder
+
+    return additive(open_additive_encoder(run.folder / "model"))
+
+
+def _blend(run: Any, shared: dict[str, Any], *, with_additive: bool = False) -> Retriever:
+    from sparcode.retrievers.blend import ADDITIVE_WEIGHTS, COUNTS_WEIGHTS, CountsPart, DensePart, Part, fit_blend
+
+    family, name = run.config.families.item, "two-tower+counts"
+    parts: list[Part] = [DensePart(open_two_tower(run), _two_tower_temperature(run))]
+    parts += [CountsPart(*_transitions(run), decay=family.decay, history=family.history)]
+    grids: list[tuple[float, ...]] = [COUNTS_WEIGHTS]
+    if with_additive:
+        from sparcode.retrievers.additive import additive, open_additive_encoder
+
+        encoder, name = open_additive_encoder(run.folder / "model"), f"{name}+additive"
+        parts += [DensePart(additive(encoder), encoder.temperature)]
+        grids += [ADDITIVE_WEIGHTS]
+    validation = run.held_out("validation")
+    if not validation:
+        raise RunError(f"{run.folder} holds no validation set, on which {name} fits its weights; leave it out")
+    return fit_blend(name, parts, grids, validation, run.dataset.item_count, seed=run.config.seed)
+
+
+def _two_tower_temperature(run: Any) -> float:
+    from sparcode.files import read_json
+
+    path = run.folder / "model" / "two_tower.json"
+    found = read_json(path).get("temperature")
+    if not isinstance(found, float | int) or found <= 0:
+        raise RunError(f"{path}: temperature {found!r}, expected a number above 0; train the run again")
+    return float(found)
+
+
+def _ease(run: Any, shared: dict[str, Any]) -> Retriever:
+    from sparcode.retrievers.ease import ease
+
+    settings = run.config.baselines
+    return ease(
+        run.dataset.train,
+        run.dataset.item_count,
+        regularisation=settings.ease_regularisation,
+        most_items=settings.ease_most_items,
+    )
+
+
+def _content_knn(run: Any, shared: dict[str, Any]) -> Retriever:
+    from sparcode.retrievers.content_knn import ContentKnn
+
+    if not _has_content(run):
+        raise RunError(f"{run.folder} holds no categories or vectors of items, which content-knn compares")
+    return ContentKnn(run.dataset.item_features)
+
+
+def _has_two_tower(run: Any) -> bool:
+    return bool((run.folder / "model" / "two_tower.json").exists())
+
+
+def _has_counts(run: Any) -> bool:
+    return bool((run.folder / "model" / "transitions.safetensors").exists())
+
+
+def _has_additive(run: Any) -> bool:
+    return bool((run.folder / "model" / "additive.json").exists())
+
+
+def _has_blend(run: Any) -> bool:
+    return _has_two_tower(run) and _has_counts(run) and bool(run.dataset.validation)
+
+
+def _has_content(run: Any) -> bool:
+    features = run.dataset.item_features
+    return features is not None and bool(features.vocabulary or features.layout.vector_widths)
 
 
 _BUILDERS: dict[str, Callable[[Any, dict[str, Any]], Retriever]] = {
@@ -130,11 +211,30 @@ _BUILDERS: dict[str, Callable[[Any, dict[str, Any]], Retriever]] = {
     "sparcode-cache": _cache,
     "all-to-all": _all_to_all,
     "two-tower": lambda run, shared: open_two_tower(run),
-    "popular": _popular,
-    "recent-popular": _recent_popular,
-    "item-knn": _item_knn,
+    "additive": _additive,
+    "two-tower+counts": _blend,
+    "two-tower+counts+additive": lambda run, shared: _blend(run, shared, with_additive=True),
     "counts": _counts,
+    "ease": _ease,
+    "item-knn": _item_knn,
+    "content-knn": _content_knn,
+    "recent-popular": _recent_popular,
+    "popular": _popular,
 }
+
+_NEEDS: dict[str, Callable[[Any], bool]] = {
+    "two-tower": _has_two_tower,
+    "additive": _has_additive,
+    "two-tower+counts": _has_blend,
+    "two-tower+counts+additive": lambda run: _has_blend(run) and _has_additive(run),
+    "counts": _has_counts,
+    "ease": lambda run: run.dataset.item_count <= run.config.baselines.ease_most_items,
+    "content-knn": _has_content,
+}
+"""Retrievers that not every run can open, and what tells."""
 
 RETRIEVERS: tuple[str, ...] = tuple(_BUILDERS)
 """Names in the order of tables."""
+
+ON_REQUEST = ("two-tower+counts", "two-tower+counts+additive", "ease", "content-knn")
+"""Controls evaluated only when asked for by name."""

@@ -50,6 +50,16 @@ def load_checkpoint(
     return _strip(tensors, "best."), state
 
 
+def load_best(path: Path) -> dict[str, Tensor]:
+    """Return the best weights of a checkpoint, by name; RunError if it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            names = [name for name in stream.keys() if name.startswith("best.")]  # noqa: SIM118 (not a dict)
+            return _strip({name: stream.get_tensor(name) for name in names}, "best.")
+    except (SafetensorError, OSError) as problem:
+        raise RunError(f"{path}: not a readable checkpoint ({problem}); train again with --overwrite") from None
+
+
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
     named = model.named_parameters()
     return {name: dict(optimizer.state[parameter]) for name, parameter in named if parameter in optimizer.state}

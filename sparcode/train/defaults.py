@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from sparcode.config import Config, updated
 from sparcode.data.dataset import Dataset
 from sparcode.errors import ConfigError
+
+SPARSE = 40
+"""Training events an item below which data count as sparse."""
+FINE_TUNE_RATE = 0.5
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
     """Return ``config`` with every open size filled in from the size of the data."""
     events = int(dataset.train.indptr[-1])
     density = events / max(dataset.item_count, 1)
-    blocks = config.model.blocks or (2 if events >= 500_000 else 1)
-    chosen = {
-        "model.heads": config.model.heads or 1,
-        "model.blocks": blocks,
-        "model.attention_heads": config.model.attention_heads or blocks,
-        "model.dropout": dropout(density) if config.model.dropout is None else config.model.dropout,
-        "quantizer.books": config.quantizer.books or 1,
-        "quantizer.codewords": config.quantizer.codewords or codewords(dataset.item_count, config.quantizer.books or 1),
-        "train.epochs": config.train.epochs or epochs(events),
-    }
+    content = dataset.item_features is not None if config.model.item_content is None else config.model.item_content
+    chosen = _model(config, events, density, content) | _codes(config, dataset.item_count)
+    chosen |= _additive(config, events, density, content, chosen)
     if chosen["quantizer.codewords"] ** chosen["quantizer.books"] >= 2**62:
         raise ConfigError(
             f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "
@@ -31,6 +29,76 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     resolved = updated(config, chosen)
     _check_widths(resolved)
     return resolved
+
+
+def _model(config: Config, events: int, density: float, content: bool) -> dict[str, Any]:
+    """Choose what the two-tower and SparCode share."""
+    model, train = config.model, config.train
+    blocks = model.blocks or (2 if events >= 500_000 else 1)
+    heads = model.attention_heads or (2 if model.width % 2 == 0 else 1)
+    length = train.epochs or epochs(events)
+    interaction = config.scorer.kind not in ("dot", "counts") or config.sparsity.target_density is not None
+    interaction = interaction or config.sparsity.bias is not None
+    fine_tune = math.ceil(0.4 * length) if interaction else 0
+    return {
+        "model.heads": model.heads or 1,
+        "model.blocks": blocks,
+        "model.attention_heads": heads,
+        "model.dropout": dropout(density) if model.dropout is None else model.dropout,
+        "model.temperature": model.temperature or temperature(density),
+        "model.item_content": content,
+        "train.epochs": length,
+        "train.fine_tune_epochs": fine_tune if train.fine_tune_epochs is None else train.fine_tune_epochs,
+    }
+
+
+def _codes(config: Config, items: int) -> dict[str, Any]:
+    books = config.quantizer.books or 1
+    return {
+        "quantizer.books": books,
+        "quantizer.codewords": config.quantizer.codewords or codewords(items, books),
+    }
+
+
+def _additive(config: Config, events: int, density: float, content: bool, shared: dict[str, Any]) -> dict[str, Any]:
+    """Choose the training of the additive model; what is not its own is as in the model beside it."""
+    own = config.additive
+    hidden = 0.3 if content and density < SPARSE else 0.1 if content else 0.0
+    return {
+        "additive.width": own.width or config.model.width,
+        "additive.history": own.history or config.model.history,
+        "additive.epochs": own.epochs or max(8, round(0.7 * shared["train.epochs"])),
+        "additive.dropout": dropout(density) if own.dropout is None else own.dropout,
+        "additive.temperature": own.temperature or shared["model.temperature"],
+        "additive.item_id_dropout": hidden if own.item_id_dropout is None else own.item_id_dropout,
+    }
+
+
+def config_of(system: str, config: Config, warm: bool = False) -> Config:
+    """Return the configuration under which one system of a run is trained, from the resolved one of the run.
+
+    ``warm``: SparCode starts from trained weights; its schedule is then that of fine-tuning, with codes from the start.
+    """
+    if system == "additive":
+        return _additive_config(config)
+    if system == "sparcode" and warm:
+        return updated(
+            config,
+            {
+                "quantizer.warmup": 0.0,
+                "train.epochs": max(config.train.fine_tune_epochs or 0, 1),
+                "train.stop_after": config.train.fine_tune_stop_after,
+                "train.learning_rate": FINE_TUNE_RATE * config.train.learning_rate,
+            },
+        )
+    return config
+
+
+def _additive_config(config: Config) -> Config:
+    own = config.additive.model_dump()
+    model = {f"model.{key}": own[key] for key in ("width", "history", "dropout", "temperature", "item_id_dropout")}
+    train = ("epochs", "stop_after", "history_dropout", "learning_rate", "weight_decay")
+    return updated(config, model | {f"train.{key}": own[key] for key in train})
 
 
 def _check_widths(config: Config) -> None:
@@ -44,22 +112,27 @@ def _check_widths(config: Config) -> None:
 
 def dropout(events_per_item: float) -> float:
     """Choose the dropout: vectors of rarely seen items overfit first (measured on Beauty, ml-100k and ml-1m)."""
-    if events_per_item < 40:
-        return 0.4
+    if events_per_item < SPARSE:
+        return 0.5
     return 0.3 if events_per_item < 150 else 0.2
 
 
-def codewords(items: int, books: int) -> int:
-    """Choose N so that N^M codes are near a tenth of the items, between 256 and 65,536 codes.
+def temperature(events_per_item: float) -> float:
+    """Choose what divides cosine scores: sharper where an item is known from few events (Beauty against ml-1m)."""
+    return 0.07 if events_per_item < SPARSE else 0.1
 
-    The bytes of an index grow with codes x list length; a list must hold some hundred items to be useful, so the
-    number of codes, not the codec, decides the size (benchmarks of this kind: codes x length <= 20 n).
+
+def codewords(items: int, books: int) -> int:
+    """Choose N so that N^M codes are near a third of the items, between 256 and 8,192 codes.
+
+    The bytes of an index grow with codes x list length: at a third of the items and 128 postings a code the learned
+    lists cost less than the graph of an HNSW index over the same items.
     """
-    wanted = min(max(items / 10, 256.0), 65536.0)
+    wanted = min(max(items / 3, 256.0), 8192.0)
     size = 2 ** round(math.log2(wanted) / books)
     return int(min(max(size, 8), 65536))
 
 
 def epochs(events: int) -> int:
-    """Choose the number of epochs: about three million training positions, between 12 and 40 epochs."""
-    return int(min(max(round(3_000_000 / max(events, 1)), 12), 40))
+    """Choose the number of epochs: about twelve million training positions, between 12 and 24 epochs."""
+    return int(min(max(round(12_000_000 / max(events, 1)), 12), 24))

@@ -11,6 +11,7 @@ import torch
 from sparcode.config import Config
 from sparcode.index.arrays import export_encoder, write_arrays
 from sparcode.index.transitions import count_transitions
+from sparcode.model.additive import AdditiveModel
 from sparcode.model.scorers import PerceptronScorer
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.train.batches import epoch_batches
@@ -33,7 +34,22 @@ def export_two_tower(model: SparCodeModel, folder: Path) -> None:
     spec, arrays = encoder_arrays(model)
     with torch.no_grad():
         arrays["item_vectors_out"] = to_array(model.items.tokens(model.items.table())[:, 0])
-    export_encoder(folder, "two_tower", spec | {"temperature": model.config.model.temperature}, arrays)
+    export_encoder(folder, "two_tower", spec | {"temperature": model.scorer.temperature}, arrays)
+
+
+@torch.no_grad()
+def export_additive(model: AdditiveModel, folder: Path) -> None:
+    """Write the additive model: ``sources`` and unit ``targets`` (n, d), ``age_weights`` (history,), all float32."""
+    model.eval()
+    table = model.items.table()
+    arrays = {
+        "sources": to_array(model.source_vectors(table)),
+        "targets": to_array(model.items.tokens(table)[:, 0]),
+        "age_weights": to_array(model.age_weights()),
+    }
+    items, width = arrays["sources"].shape
+    spec = {"temperature": model.scorer.temperature, "width": width, "items": items}
+    export_encoder(folder, "additive", spec | {"history": len(arrays["age_weights"])}, arrays)
 
 
 @torch.no_grad()
@@ -82,7 +98,7 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
         "hidden": config.scorer.hidden if layers else 0,
         "layers": layers,
         "skip": scorer.skip,
-        "temperature": config.model.temperature,
+        "temperature": scorer.temperature,
         "item_tokens": config.model.item_tokens,
         "width": config.model.width,
         "items": model.item_count,

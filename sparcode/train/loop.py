@@ -27,7 +27,8 @@ from sparcode.types import Sequences
 
 Callback = Callable[[dict[str, Any]], None]
 TOKEN_SAMPLE = 65_536
-"""Query tokens kept for k-means and for reviving dead codewords."""
+"""Query tokens kept for k-means and for reviving dead codewords; k-means takes more when there are many codewords."""
+TOKENS_A_CODEWORD = 16
 
 
 @dataclass
@@ -46,16 +47,20 @@ class LoopState:
 
 
 class Trainer:
-    """Fits one model. ``name`` tells its checkpoint, its metrics lines and its progress bar apart."""
+    """Fits one model. ``name`` tells its checkpoint, its metrics lines and its progress bar apart.
+
+    ``codes_only``: the weights are trained already (a warm start), and only the codebooks are fitted to them.
+    """
 
     def __init__(
         self, name: str, model: SparCodeModel, objective: Objective, sequences: Sequences, validator: Validator | None,
-        config: Config, folder: Path, progress: Progress, callback: Callback | None = None,
+        config: Config, folder: Path, progress: Progress, callback: Callback | None = None, codes_only: bool = False,
     ) -> None:  # fmt: skip
         assert config.train.epochs is not None, "resolve the configuration first"
         self.name, self.model, self.objective, self.sequences = name, model, objective, sequences
         self.validator, self.config, self.progress, self.callback = validator, config, progress, callback
         self.epochs: int = config.train.epochs
+        self.codes_only = codes_only
         self.checkpoint = folder / "checkpoints" / f"{name}.safetensors"
         self.metrics_file = folder / "metrics.jsonl"
         self.state = LoopState()
@@ -69,6 +74,7 @@ class Trainer:
             [p for p in model.parameters() if p.requires_grad],
             lr=config.train.learning_rate,
             weight_decay=config.train.weight_decay,
+            fused=next(model.parameters()).device.type in ("cpu", "cuda"),
         )
 
     def fit(self, resume: bool = False) -> LoopState:
@@ -77,9 +83,21 @@ class Trainer:
             self.best, state = load_checkpoint(self.checkpoint, self.model, self.optimizer)
             self.state = LoopState(**state)
         while not self.state.finished:
-            self._epoch(self.state.epoch)
+            if self.codes_only:
+                self._fit_codes()
+            else:
+                self._epoch(self.state.epoch)
         self.model.load_state_dict(self.best)
         return self.state
+
+    def _fit_codes(self) -> None:
+        started = time.perf_counter()
+        self._start_quantizer(0)
+        report: dict[str, Any] = {"model": self.name, "epoch": 0, "quantised": True} | self._validate(True)
+        self._keep_best(0, report)
+        self.state.seconds += time.perf_counter() - started
+        self.state.finished = True
+        self._log(report | {"seconds": round(self.state.seconds, 3)})
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()
@@ -151,15 +169,16 @@ class Trainer:
         self.model.eval()
         table, found, total = self.model.items.table(), [], 0
         train = self.config.train
+        most = max(TOKEN_SAMPLE, TOKENS_A_CODEWORD * (self.config.quantizer.codewords or 0))
         for batch in epoch_batches(
             self.sequences, self.config.model.history, train.batch_positions, self.config.seed, epoch
         ):
             tokens = self.objective.queries_of(table, batch)[0].flatten(0, 1)
             found.append(tokens)
             total += len(tokens)
-            if total >= TOKEN_SAMPLE:
+            if total >= most:
                 break
-        self.model.quantizer.start(torch.cat(found)[:TOKEN_SAMPLE], derive(self.config.seed, "kmeans") % 2**31)
+        self.model.quantizer.start(torch.cat(found)[:most], derive(self.config.seed, "kmeans") % 2**31)
 
     def _steering(self, epoch: int) -> DensitySteering | None:
         percent = self.config.sparsity.target_density

@@ -68,7 +68,8 @@ class Terminal:
             parts.append(f"{report['codes']} codes in use")
         self._notes[name] = " ".join(parts)
         if not self._console.is_terminal:
-            line = f"{name}: epoch {report['epoch'] + 1}/{epochs} loss {report['loss']:.3f} {self._notes[name]}"
+            loss = f" loss {report['loss']:.3f}" if "loss" in report else ""
+            line = f"{name}: epoch {report['epoch'] + 1}/{epochs}{loss} {self._notes[name]}"
             self._console.print(f"{line} {report['seconds']:.0f} s", highlight=False, soft_wrap=True)
 
     def close(self) -> None:

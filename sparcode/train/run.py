@@ -11,22 +11,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sparcode.config import Config, config_from_dict, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.errors import ConfigError, DataError, RunError
 from sparcode.files import read_json, write_json, write_text
+from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.model.two_tower import TwoTowerModel
 from sparcode.run import FORMAT, Run, hash_model
 from sparcode.seeding import derive
-from sparcode.train.defaults import resolve
-from sparcode.train.export import export_codes, export_fill_order, export_sparcode, export_transitions, export_two_tower
+from sparcode.train.checkpoint import load_best
+from sparcode.train.defaults import config_of, resolve
+from sparcode.train.export import (
+    export_additive,
+    export_codes,
+    export_fill_order,
+    export_sparcode,
+    export_transitions,
+    export_two_tower,
+)
 from sparcode.train.loop import Callback, LoopState, Trainer
 from sparcode.train.negatives import CandidateSampler
 from sparcode.train.objective import Objective
 from sparcode.train.progress import Progress, Silent, Terminal
 from sparcode.train.validation import Validator
+from sparcode.train.warm_start import start_from
+
+SYSTEMS: dict[str, type[SparCodeModel]] = {
+    "sparcode": SparCodeModel,
+    "two-tower": TwoTowerModel,
+    "additive": AdditiveModel,
+}
 
 
 def train_run(
@@ -95,14 +112,25 @@ class TrainingJob:
         self.config = resolve(self.config, dataset)
         write_text(self.out / "config.toml", to_toml(self.config))
         started = time.perf_counter()
-        summary: dict[str, Any] = {"sparcode": self._train_sparcode(dataset, resume)}
-        if baselines and self.config.baselines.two_tower:
-            summary["two-tower"] = self._train_two_tower(dataset, resume)
+        summary = self._train_all(dataset, resume, baselines and self.config.baselines.two_tower)
         if earlier is not None and (earlier.folder / "query.json").exists():
             write_json(self.out / "query.json", earlier.query_settings | {"taken_from": str(like)})
         run = self._record(summary | {"seconds": round(time.perf_counter() - started, 1)}, dataset)
         shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
         return run
+
+    def _train_all(self, dataset: Dataset, resume: bool, baseline: bool) -> dict[str, Any]:
+        """Train what the configuration asks for; the two-tower comes first because SparCode starts from it."""
+        summary: dict[str, Any] = {}
+        if baseline or self.config.train.warm_start:
+            summary["two-tower"] = self._train_two_tower(dataset, resume, export=baseline)
+        if self._needs_additive():
+            summary["additive"] = self._train_additive(dataset, resume)
+        return {"sparcode": self._train_sparcode(dataset, resume)} | summary
+
+    def _needs_additive(self) -> bool:
+        family = self.config.families.item
+        return family.enabled and family.additive
 
     def _claim(self, resume: bool, overwrite: bool) -> None:
         started = any((self.out / name).exists() for name in ("data", "config.toml", "run.json"))
@@ -148,21 +176,29 @@ class TrainingJob:
         if self.config.train.threads:
             torch.set_num_threads(self.config.train.threads)
 
-    def fit(self, system: str, dataset: Dataset, resume: bool = False) -> tuple[Trainer, LoopState]:
-        """Train one system (``sparcode`` or ``two-tower``) under ``config``, which must be resolved."""
+    def fit(
+        self, system: str, dataset: Dataset, resume: bool = False, warm: dict[str, Tensor] | None = None
+    ) -> tuple[Trainer, LoopState]:
+        """Train one system (``sparcode``, ``two-tower`` or ``additive``) under ``config``, which must be resolved.
+
+        ``warm``: weights of a trained two-tower that ``sparcode`` starts from.
+        """
         self._threads()
-        torch.manual_seed(derive(self.config.seed, system, "initial"))
-        kind = TwoTowerModel if system == "two-tower" else SparCodeModel
-        model = kind(self.config, dataset.item_count, self._item_features(dataset), self._width(dataset))
-        model.scorer.product_dtype = product_dtype(self.config.train.precision, self.device)
-        trainer = self._trainer(system, model, dataset)
+        config = config_of(system, self.config, warm=warm is not None)
+        torch.manual_seed(derive(config.seed, system, "initial"))
+        model = SYSTEMS[system](config, dataset.item_count, self._item_features(dataset), self._width(dataset))
+        if warm is not None:
+            start_from(model, warm)
+        model.scorer.product_dtype = product_dtype(config.train.precision, self.device)
+        trainer = self._trainer(system, model, dataset, warm is not None and self.config.train.fine_tune_epochs == 0)
         return trainer, trainer.fit(resume)
 
     def _train_sparcode(self, dataset: Dataset, resume: bool) -> dict[str, Any]:
         folder = self.out / "model"
         if resume and (folder / "trained.json").exists():
             return dict(read_json(folder / "trained.json", RunError))
-        trainer, state = self.fit("sparcode", dataset, resume)
+        warm = load_best(self._checkpoint("two-tower")) if self.config.train.warm_start else None
+        trainer, state = self.fit("sparcode", dataset, resume, warm)
         export_sparcode(trainer.model, folder)
         export_transitions(dataset.train, dataset.item_count, self.config, folder)
         export_fill_order(dataset.popularity, folder)
@@ -171,26 +207,45 @@ class TrainingJob:
         write_json(folder / "trained.json", summary)
         return summary
 
-    def _train_two_tower(self, dataset: Dataset, resume: bool) -> dict[str, Any]:
+    def _checkpoint(self, system: str) -> Path:
+        return self.out / "checkpoints" / f"{system}.safetensors"
+
+    def _train_two_tower(self, dataset: Dataset, resume: bool, export: bool = True) -> dict[str, Any]:
         folder = self.out / "model"
-        if resume and (folder / "two_tower_trained.json").exists():
-            return dict(read_json(folder / "two_tower_trained.json", RunError))
+        trained = folder / "two_tower_trained.json"
+        warm = self.config.train.warm_start and not (folder / "trained.json").exists()
+        if resume and trained.exists() and (self._checkpoint("two-tower").exists() or not warm):
+            return dict(read_json(trained, RunError))
         trainer, state = self.fit("two-tower", dataset, resume)
-        export_two_tower(trainer.model, folder)
+        if export:
+            export_two_tower(trainer.model, folder)
         summary = _summary(state)
-        write_json(folder / "two_tower_trained.json", summary)
+        write_json(trained, summary)
         return summary
 
-    def _trainer(self, name: str, model: SparCodeModel, dataset: Dataset) -> Trainer:
+    def _train_additive(self, dataset: Dataset, resume: bool) -> dict[str, Any]:
+        folder = self.out / "model"
+        if resume and (folder / "additive_trained.json").exists():
+            return dict(read_json(folder / "additive_trained.json", RunError))
+        trainer, state = self.fit("additive", dataset, resume)
+        assert isinstance(trainer.model, AdditiveModel)
+        export_additive(trainer.model, folder)
+        summary = _summary(state)
+        write_json(folder / "additive_trained.json", summary)
+        return summary
+
+    def _trainer(self, name: str, model: SparCodeModel, dataset: Dataset, codes_only: bool = False) -> Trainer:
         model = model.to(self.device)
-        users = self._user_features(dataset)
+        config = model.config
+        users = self._user_features(dataset) if model.feature_width else None
         popularity = np.bincount(dataset.train.items, minlength=dataset.item_count)
-        sampler = CandidateSampler(model.config.loss, popularity, derive(self.config.seed, name, "negatives"))
+        model.items.learn_ids_of(torch.from_numpy(popularity > 0))
+        sampler = CandidateSampler(config.loss, popularity, derive(config.seed, name, "negatives"))
         table = None if users is None else torch.from_numpy(users).to(self.device)
-        objective = Objective(model, sampler, table, self.config.train.history_dropout)
+        objective = Objective(model, sampler, table, config.train.history_dropout)
         return Trainer(
-            name, model, objective, dataset.train, self._validator(dataset, users), model.config, self.out,
-            self.progress, self._noted,
+            name, model, objective, dataset.train, self._validator(dataset, users, config), config, self.out,
+            self.progress, self._noted, codes_only,
         )  # fmt: skip
 
     def _noted(self, report: dict[str, Any]) -> None:
@@ -199,11 +254,11 @@ class TrainingJob:
         if self.callback is not None:
             self.callback(report)
 
-    def _validator(self, dataset: Dataset, users: np.ndarray | None) -> Validator | None:
+    def _validator(self, dataset: Dataset, users: np.ndarray | None, config: Config) -> Validator | None:
         if dataset.validation is None:
             return None
-        train = self.config.train
-        return Validator(dataset.validation, train.evaluation_users, self.config.model.history, users, self.config.seed)
+        most = config.train.evaluation_users
+        return Validator(dataset.validation, most, config.model.history, users, config.seed)
 
     def _item_features(self, dataset: Dataset) -> Any:
         if self.config.model.item_content and dataset.item_features is None:
@@ -248,10 +303,19 @@ def require_training_pairs(dataset: Dataset) -> None:
 def production_config(config: Config, earlier: Run) -> Config:
     """Take sizes, schedule and best epoch of an evaluated run, to train on every event without validation."""
     taken = earlier.config.model_dump()
-    trained = earlier.record["training"]["sparcode"]
+    parts = earlier.record["training"]
+    trained = {system: parts[system]["best_epoch"] + 1 for system in SYSTEMS if system in parts}
     merged = config_from_dict(taken | {"seed": config.seed, "data": config.data.model_dump()})
-    # The schedule keeps its length, so that the learning rate at the chosen epoch is the one that was validated.
-    return updated(merged, {"train.stop_after": trained["best_epoch"] + 1})
+    # Schedules keep their length, so that the learning rate at the chosen epoch is the one that was validated.
+    warm = merged.train.warm_start
+    return updated(
+        merged,
+        {
+            "train.stop_after": trained["two-tower" if warm else "sparcode"],
+            "train.fine_tune_stop_after": trained["sparcode"] if warm else None,
+            "additive.stop_after": trained.get("additive"),
+        },
+    )
 
 
 def resolve_equal(asked: Config, saved: Config) -> bool:

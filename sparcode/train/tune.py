@@ -16,9 +16,9 @@ from sparcode.data.dataset import Dataset, load_dataset
 from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.files import require_writable, write_text
 from sparcode.train.defaults import resolve
-from sparcode.train.run import TrainingJob, require_training_pairs, resolve_device
+from sparcode.train.run import TrainingJob, require_training_pairs, resolve_device, train_run
 
-SYSTEMS = ("sparcode", "two-tower")
+SYSTEMS = ("sparcode", "two-tower", "additive")
 Tell = Callable[[str], None]
 
 
@@ -28,9 +28,11 @@ def tune(
 ) -> Config:  # fmt: skip
     """Search learning rate, dropout, sizes and negatives for ``trials`` trials or ``minutes``, whichever ends first.
 
-    The first trial is the given configuration, so the result is never worse on validation. Writes the best
-    configuration to ``out`` (TOML) and every trial to ``<out stem>.trials.jsonl``; returns the best. Raises
-    ConfigError on a bad argument and DataError when the data leave no validation queries.
+    A trial of ``sparcode`` trains every part, builds the index and is judged by its rescored answers; those of
+    ``two-tower`` and ``additive`` train one model. The first trial is the given configuration, so the result is never
+    worse on validation. Writes the best configuration to ``out`` (TOML) and every trial to
+    ``<out stem>.trials.jsonl``; returns the best. Raises ConfigError on a bad argument and DataError when the data
+    leave no validation queries.
     """
     out, config = Path(out), config or Config()
     if trials < 1 or (minutes is not None and minutes <= 0):
@@ -42,15 +44,18 @@ def tune(
         raise DataError("tuning needs validation queries: use --split-by leave-last-out, time or column")
     require_training_pairs(dataset)
     require_writable(out)
-    search = _Search(dataset, config, system, device, out.with_suffix(".trials.jsonl"), progress or (lambda line: None))
+    log, tell = out.with_suffix(".trials.jsonl"), progress or (lambda line: None)
+    search = _Search(data, dataset, config, system, device, log, tell)
     best = search.run(trials, None if minutes is None else minutes * 60)
     write_text(out, to_toml(best, changes_only=True))
     return best
 
 
 class _Search:
-    def __init__(self, dataset: Dataset, config: Config, system: str, device: str, log: Path, tell: Tell) -> None:
-        self.dataset, self.config, self.system, self.tell = dataset, config, system, tell
+    def __init__(
+        self, data: Any, dataset: Dataset, config: Config, system: str, device: str, log: Path, tell: Tell
+    ) -> None:
+        self.data, self.dataset, self.config, self.system, self.tell = data, dataset, config, system, tell
         self.device, self.log = resolve_device(device), log
 
     def run(self, trials: int, seconds: float | None) -> Config:
@@ -67,7 +72,7 @@ class _Search:
         study = optuna.create_study(direction="maximize", sampler=sampler)
         left = None if seconds is None else seconds - (time.perf_counter() - started)
         if trials > 1 and (left is None or left > 0):
-            suggest = functools.partial(_suggest, config=self.config)
+            suggest = functools.partial(_suggest, config=self.config, system=self.system)
             study.optimize(lambda trial: self._trial(trial.number + 1, suggest(trial)), trials - 1, timeout=left)
         better = study.trials and study.best_value > given
         return self._with(study.best_params if better else {})
@@ -89,25 +94,47 @@ class _Search:
     def _train(self, config: Config) -> float:
         folder = Path(tempfile.mkdtemp(prefix="sparcode-tune-"))
         try:
+            if self.system == "sparcode":
+                return self._train_and_build(config, folder / "run")
             job = TrainingJob(folder, resolve(config, self.dataset), self.device)
             return job.fit(self.system, self.dataset)[1].best_metric
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _train_and_build(self, config: Config, folder: Path) -> float:
+        from sparcode.index.build import build_index
 
-def _suggest(trial: Any, config: Config) -> dict[str, Any]:
+        train_run(self.data, folder, config, baselines=False, device=self.device.type, progress=False)
+        return float(build_index(folder)["validation_ndcg@10_rescored"])
+
+
+def _suggest(trial: Any, config: Config, system: str) -> dict[str, Any]:
     """Draw one configuration: the knobs that moved validation most in our own tables."""
-    changes = {
+    additive = config.families.item.enabled and config.families.item.additive
+    changes = _suggest_additive(trial) if system == "additive" or (system == "sparcode" and additive) else {}
+    if system == "additive":
+        return changes
+    changes |= {
         "train.learning_rate": trial.suggest_float("train.learning_rate", 5e-4, 8e-3, log=True),
         "train.weight_decay": trial.suggest_float("train.weight_decay", 1e-3, 0.3, log=True),
         "train.history_dropout": trial.suggest_float("train.history_dropout", 0.0, 0.3),
         "model.dropout": trial.suggest_float("model.dropout", 0.1, 0.6),
         "model.temperature": trial.suggest_float("model.temperature", 0.05, 0.2),
         "model.history": trial.suggest_categorical("model.history", [20, 50, 100]),
-        "loss.negatives": trial.suggest_categorical("loss.negatives", [64, 128, 256, 512]),
+        "loss.negatives": trial.suggest_categorical("loss.negatives", [128, 256, 512, 1024]),
     }
     if config.model.tokenizer in ("sasrec", "gru4rec"):
         changes["model.blocks"] = trial.suggest_int("model.blocks", 1, 2)
     if config.model.tokenizer == "sasrec":
         changes["model.attention_heads"] = trial.suggest_categorical("model.attention_heads", [1, 2, 4])
     return changes
+
+
+def _suggest_additive(trial: Any) -> dict[str, Any]:
+    return {
+        "additive.learning_rate": trial.suggest_float("additive.learning_rate", 5e-4, 8e-3, log=True),
+        "additive.dropout": trial.suggest_float("additive.dropout", 0.1, 0.7),
+        "additive.temperature": trial.suggest_float("additive.temperature", 0.05, 0.2),
+        "additive.item_id_dropout": trial.suggest_float("additive.item_id_dropout", 0.0, 0.5),
+        "additive.history_dropout": trial.suggest_float("additive.history_dropout", 0.0, 0.3),
+    }

@@ -134,7 +134,7 @@ def test_evaluate_writes_the_fixed_shapes(tiny_run: TinyRun, tmp_path: Path) -> 
 
 def test_evaluate_opens_every_retriever_of_the_run(tiny_run: TinyRun) -> None:
     names = [line.split()[0] for line in output("evaluate", tiny_run.folder, "--split", "validation").splitlines()[1:]]
-    baselines = ["two-tower", "popular", "recent-popular", "item-knn", "counts"]
+    baselines = ["two-tower", "additive", "counts", "item-knn", "recent-popular", "popular"]
     assert names == ["sparcode", "sparcode-cache", "all-to-all", *baselines]
 
 

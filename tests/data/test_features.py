@@ -41,7 +41,7 @@ def _table() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def features() -> Features:
-    found, _ = encode(_table())
+    found, _, _ = encode(_table())
     assert found is not None
     return found
 
@@ -137,13 +137,14 @@ def test_encode_like_counts_new_values(features: Features) -> None:
 
 def test_rare_values_of_many_are_left_out() -> None:
     values = [f"brand {index // 2 if index < 300 else index}" for index in range(400)]
-    found, ignored = encode(pa.table({"brand": [[value] for value in values]}))
+    found, ignored, _ = encode(pa.table({"brand": [[value] for value in values]}))
     assert found is not None
     assert len(found.vocabulary) == 150
     assert ignored == {}
     assert encode(pa.table({"tags": [[f"t{index}"] for index in range(200)]})) == (
         None,
         {"tags": "every value occurs once"},
+        None,
     )
 
 

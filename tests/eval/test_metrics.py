@@ -6,7 +6,7 @@ import pytest
 from ir_measures import RR, P, R, Success, nDCG
 
 from sparcode.eval import metrics
-from sparcode.eval.metrics import coverage, overlap, per_query_metrics, target_ranks
+from sparcode.eval.metrics import coverage, overlap, per_query_metrics, popularity_bias, target_ranks
 
 MEASURES = {
     f"{name}@{k}": make @ k
@@ -97,3 +97,22 @@ def test_kernels_in_plain_python() -> None:
     assert np.array_equal(compiled, plain)
     ranks = target_ranks(ids, indptr, targets)
     assert np.array_equal(ranks, target_ranks.py_func(ids, indptr, targets))
+
+
+def test_popularity_bias_is_the_share_of_events_on_less_popular_items() -> None:
+    popularity = np.array([5, 3, 1, 1, 0])
+    # Percentiles: 5/10 of the events lie below item 0, 2/10 below item 1, none below items 2, 3 (equal) and 4.
+    ids = np.array([[0, 1, 2], [4, -1, -1]], np.int32)
+    assert popularity_bias(ids, popularity, 1) == pytest.approx((0.5 + 0.0) / 2)
+    assert popularity_bias(ids, popularity, 3) == pytest.approx((0.5 + 0.2 + 0.0 + 0.0) / 4)
+    assert popularity_bias(np.full((2, 3), -1, np.int32), popularity, 3) == 0.0
+    assert popularity_bias(ids, np.zeros(5, np.int64), 3) == 0.0
+
+
+def test_popularity_bias_equals_the_plain_definition() -> None:
+    random = np.random.default_rng(0)
+    popularity = random.integers(0, 6, 40)
+    ids, _, _ = world(3, 2)
+    shown = [item for row in ids[:, :10] for item in row if item >= 0]
+    plain = [popularity[popularity < popularity[item]].sum() / popularity.sum() for item in shown]
+    assert popularity_bias(ids, popularity, 10) == pytest.approx(np.mean(plain))

@@ -7,14 +7,21 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
+from sparcode.data.features import FeatureLayout, Features
+from sparcode.index.additive_encoder import AdditiveEncoder
 from sparcode.index.layout import Family, Index
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.searcher import Searcher
+from sparcode.retrievers.additive import additive
+from sparcode.retrievers.blend import Blend, CountsPart, DensePart
+from sparcode.retrievers.content_knn import ContentKnn
 from sparcode.retrievers.counts import counts
+from sparcode.retrievers.ease import ease
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import FaissHnsw, HnswlibHnsw
 from sparcode.retrievers.item_knn import item_knn
@@ -45,10 +52,23 @@ TRAIN = Sequences(
     np.array(sum(ROWS, []), np.int32),
     np.array([10 * place + row for row, items in enumerate(ROWS) for place in range(len(items))], np.float64),
 )
+# One row more for EASE: without it items 6 and 8 are interchangeable and only rounding would tell them apart.
+EASE_ROWS = [*ROWS, [6, 3]]
+EASE_TRAIN = Sequences(
+    np.cumsum([0, *map(len, EASE_ROWS)]).astype(np.int64), np.array(sum(EASE_ROWS, []), np.int32), np.empty(0)
+)
 HISTORIES = [[], [3], [0, 1, 2], [5, 5, 3, 5], [11, 10], [*range(2, 12)], [*range(12)], [9, 0, 9, 4, 4, 2]]
 
 EVIDENCE = 0.25
 TRANSITIONS = {0: {2: 2.0, 4: 0.5, 1: 0.5}, 2: {4: 1.5, 0: 0.25}, 3: {5: 1.0}, 5: {3: 1.0, 7: 1.0}, 9: {2: 0.75}}
+
+# Sources on one axis: the unit token is (1, 0), (-1, 0) or zero, exactly, whatever the age weights add up to.
+SOURCES = np.column_stack([[2, -1, 0, 1, -2, 1, 3, -1, 0, 1, -1, 2], np.zeros(ITEMS)]).astype(np.float32)
+AGE_WEIGHTS = np.array([1.0, 0.5, 0.25], np.float32)
+
+# One number an item as its vector: products of one term are exact too. Items 7 and 10 have no content.
+GENRES = [[0], [0, 1], [1, 2], [2], [0, 3], [3, 4], [1], [], [4, 2], [], [], [0, 1]]
+GIVEN = [1.0, 0.0, -0.5, 2.0, 0.0, 1.0, 0.0, 0.0, -1.0, 3.0, 0.0, 0.0]
 
 
 def queries_of(histories: list[list[int]]) -> Queries:
@@ -133,6 +153,95 @@ def count_scores(history: list[int]) -> list[float]:
     return [sums.get(item, -math.inf) for item in range(ITEMS)]
 
 
+def ease_matrix(regularisation: Fraction) -> list[list[Fraction]]:
+    """Return B of EASE in exact fractions: Gram matrix by counting, inverse by Gauss-Jordan."""
+    users = [{row for row, items in enumerate(EASE_ROWS) if item in items} for item in range(ITEMS)]
+    gram = [[Fraction(len(users[i] & users[j])) for j in range(ITEMS)] for i in range(ITEMS)]
+    for i in range(ITEMS):
+        gram[i][i] += regularisation
+    inverse = [[Fraction(i == j) for j in range(ITEMS)] for i in range(ITEMS)]
+    for pivot in range(ITEMS):
+        for i in range(ITEMS):
+            factor = gram[i][pivot] / gram[pivot][pivot]
+            if i != pivot:
+                gram[i] = [a - factor * b for a, b in zip(gram[i], gram[pivot], strict=True)]
+                inverse[i] = [a - factor * b for a, b in zip(inverse[i], inverse[pivot], strict=True)]
+    p = [[inverse[i][j] / gram[i][i] for j in range(ITEMS)] for i in range(ITEMS)]
+    return [[-p[i][j] / p[j][j] if i != j else Fraction(0) for j in range(ITEMS)] for i in range(ITEMS)]
+
+
+def ease_scores(history: list[int]) -> list[float]:
+    """Reference of ease with lambda 1/2."""
+    if not history:
+        return [-math.inf] * ITEMS
+    matrix = ease_matrix(Fraction(1, 2))
+    return [float(sum(matrix[item][target] for item in set(history))) for target in range(ITEMS)]
+
+
+def additive_encoder(temperature: float = 0.125) -> AdditiveEncoder:
+    """Return the additive model of the world."""
+    spec = {"temperature": temperature, "width": 2, "items": ITEMS, "history": len(AGE_WEIGHTS)}
+    return AdditiveEncoder(spec, {"sources": SOURCES, "targets": VECTORS, "age_weights": AGE_WEIGHTS})
+
+
+def additive_scores(history: list[int]) -> list[float]:
+    """Reference of additive: cosine of the weighted sum of the last 3 sources and the target."""
+    if not history:
+        return [-math.inf] * ITEMS
+    total = [0.0, 0.0]
+    for age, item in enumerate(reversed(history[-3:])):
+        total = [one + 0.5**age * float(x) for one, x in zip(total, SOURCES[item], strict=True)]
+    length = math.hypot(*total) or 1.0
+    return [sum(one / length * float(x) for one, x in zip(total, VECTORS[item], strict=True)) for item in range(ITEMS)]
+
+
+def blend_scores(history: list[int], additive_weight: float = 0.0) -> list[float]:
+    """Reference of the dense controls: temperatures 1/4 and 1/8, counts weigh 2."""
+    dense = zip(dot_scores(history), count_scores(history), additive_scores(history), strict=True)
+    return [4 * dot + 2 * max(count, 0.0) + additive_weight * 8 * cosine for dot, count, cosine in dense]
+
+
+def blend(name: str, weights: list[float]) -> Blend:
+    """Return the dense control with given weights."""
+    parts = [
+        DensePart(ExactRetriever(LastItemEncoder(), VECTORS), 0.25),
+        CountsPart(*transition_lists(), decay=0.5, history=4),
+        DensePart(additive(additive_encoder()), 0.125),
+    ]
+    return Blend(name, parts[: len(weights)], weights, ITEMS)
+
+
+def content_features() -> Features:
+    """Return GENRES and GIVEN as features, with a number that content-knn must not read."""
+    layout = FeatureLayout([f"genre={word}" for word in range(5)], ["year"], np.zeros(1), np.ones(1), ["text"], [1])
+    indptr = np.cumsum([0, *map(len, GENRES)]).astype(np.int64)
+    given = np.array(GIVEN, np.float32)[:, None]
+    return Features(layout, indptr, np.array(sum(GENRES, []), np.int32), np.ones((ITEMS, 1), np.float32), given)
+
+
+def content_of(item: int) -> list[float]:
+    """Return the unit content of an item: five genres weighted by rarity, and its given number."""
+    rarity = [math.log(ITEMS / sum(word in genres for genres in GENRES)) for word in range(5)]
+    words = scaled_to_one([rarity[word] if word in GENRES[item] else 0.0 for word in range(5)])
+    return scaled_to_one(words + scaled_to_one([GIVEN[item]]))
+
+
+def scaled_to_one(vector: list[float]) -> list[float]:
+    """Return a vector of length 1, or zeros."""
+    length = math.sqrt(sum(x * x for x in vector))
+    return [x / length if length else 0.0 for x in vector]
+
+
+def content_scores(history: list[int]) -> list[float]:
+    """Reference of content-knn with decay 1/2 over the last 3 events."""
+    total = [0.0] * 6
+    for age, item in enumerate(reversed(history[-3:])):
+        total = [one + 0.5**age * x for one, x in zip(total, content_of(item), strict=True)]
+    query = scaled_to_one(total)
+    pairs = [sum(a * b for a, b in zip(query, content_of(item), strict=True)) for item in range(ITEMS)]
+    return [score if any(query) and any(content_of(item)) else -math.inf for item, score in enumerate(pairs)]
+
+
 def rescored_scores(history: list[int]) -> list[float]:
     """Reference of the index with rescoring: only items of the lists, by dot product and cached evidence."""
     pairs = zip(dot_scores(history), count_scores(history), strict=True)
@@ -186,7 +295,14 @@ CASES = {
     "recent-popular": Case(lambda: recent_popular(TRAIN, ITEMS, share=0.3), recent_scores),
     "item-knn": Case(lambda: item_knn(TRAIN, ITEMS, neighbours=3), knn_scores),
     "counts": Case(lambda: counts(*transition_lists(), decay=0.5, history=4), count_scores),
+    "ease": Case(lambda: ease(EASE_TRAIN, ITEMS, regularisation=0.5), ease_scores),
+    "content-knn": Case(lambda: ContentKnn(content_features(), history=3, decay=0.5), content_scores),
     "two-tower": Case(lambda: ExactRetriever(LastItemEncoder(), VECTORS), dot_scores),
+    "additive": Case(lambda: additive(additive_encoder()), additive_scores),
+    "two-tower+counts": Case(lambda: blend("two-tower+counts", [1, 2]), blend_scores),
+    "two-tower+counts+additive": Case(
+        lambda: blend("two-tower+counts+additive", [1, 2, 0.5]), lambda history: blend_scores(history, 0.5)
+    ),
     "two-tower-faiss-hnsw": Case(lambda: FaissHnsw(LastItemEncoder(), VECTORS), dot_scores),
     "two-tower-hnswlib": Case(lambda: HnswlibHnsw(LastItemEncoder(), VECTORS), dot_scores),
     "sparcode": Case(lambda: SparcodeRetriever(PlantedPipeline(), rescore=100), dot_scores),

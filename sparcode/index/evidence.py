@@ -1,0 +1,85 @@
+"""What a run knows of item -> item, and the settings by which posting lists are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparcode.config import ItemFamilyConfig
+from sparcode.index.arrays import open_encoder_files, read_arrays
+from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists
+from sparcode.index.transitions import Transitions
+
+LONGEST = 80
+"""Learned postings an item that are scored when validation chooses how many to keep."""
+
+
+@dataclass(frozen=True)
+class ListSettings:
+    """What item lists are made of. ``decay``: query weights decay^age, None = the additive model's own."""
+
+    length: int = 40
+    cut: float = 1.0
+    counted_weight: float = 4.0
+    decay: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ItemEvidence:
+    """What a run knows of item -> item: ``neighbours`` and ``age_weights`` of the additive model, ``counted`` lists."""
+
+    neighbours: Neighbours | None
+    age_weights: np.ndarray | None
+    counted: Transitions | None
+
+    def lists(self, settings: ListSettings) -> Transitions:
+        """Return the merged lists."""
+        parts: list[tuple[float, Transitions]] = []
+        if self.neighbours is not None:
+            parts.append((1.0, lists_of(self.neighbours, settings.length, settings.cut)))
+        if self.counted is not None:
+            alone = self.neighbours is None
+            parts.append((1.0 if alone else settings.counted_weight, self.counted))
+        return merge_lists(parts)
+
+    def weights(self, settings: ListSettings, history: int) -> np.ndarray:
+        """Return the query weights (<= history,) of ages 0, 1, ..., the first one 1."""
+        if settings.decay is not None or self.age_weights is None:
+            return np.asarray((0.7 if settings.decay is None else settings.decay) ** np.arange(history))
+        own = np.asarray(self.age_weights[:history], np.float64)
+        return own / own.max()
+
+
+def fixed_settings(evidence: ItemEvidence, config: ItemFamilyConfig) -> ListSettings:
+    """Return the settings of a run without validation: what the configuration says, else the usual values."""
+    usual = ListSettings()
+    return ListSettings(
+        config.additive_length or usual.length,
+        usual.cut if config.additive_cut is None else config.additive_cut,
+        usual.counted_weight if config.counted_weight is None else config.counted_weight,
+        None if evidence.age_weights is not None else config.decay,
+    )
+
+
+def open_evidence(model: Path, config: ItemFamilyConfig) -> ItemEvidence | None:
+    """Read the parts of the item family a configuration asks for; None when it asks for none or the run has none."""
+    counted, neighbours, age_weights = None, None, None
+    path = model / "transitions.safetensors"
+    if config.enabled and config.counted and path.exists():
+        counted = Transitions(**{name: np.array(array) for name, array in read_arrays(path).items()})
+    if config.enabled and config.additive and (model / "additive.json").exists():
+        spec, arrays = open_encoder_files(model, "additive")
+        age_weights = np.array(arrays["age_weights"])
+        neighbours = best_neighbours(
+            arrays["sources"], arrays["targets"], float(spec["temperature"]), max(config.additive_length or 0, LONGEST)
+        )
+    if counted is None and neighbours is None:
+        return None
+    return ItemEvidence(neighbours, age_weights, counted)

@@ -1,0 +1,97 @@
+"""Posting lists of the ``item`` family: learned item -> item scores, counted transitions, or both merged.
+
+The additive model (``model/additive.py``) scores an item c after a history by sum_j w(age_j) v_{x_j} . e_c, up to a
+number per query. Its terms v_i . e_c are what the list of item i stores. A list keeps the L best and subtracts a share
+of the best score left out, so that an absent item, which counts 0, does not gain on those just inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sparcode.index.transitions import Transitions
+
+BLOCK_SCORES = 1 << 24
+"""Item x item scores held at a time."""
+
+
+class Neighbours(NamedTuple):
+    """The best items of every source, best first, ties by the smaller id.
+
+    ``items`` (n, K) int32, ``scores`` (n, K) float32; K is one more than the longest list made of them, if n allows.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+def best_neighbours(sources: np.ndarray, targets: np.ndarray, temperature: float, longest: int) -> Neighbours:
+    """Return the ``longest + 1`` best targets of every source (fewer when n - 1 is smaller), itself left out.
+
+    ``sources``, ``targets``: (n, d) float32; score = source . target / temperature.
+    """
+    count = len(sources)
+    keep = min(longest + 1, max(count - 1, 0))
+    items = np.empty((count, keep), np.int32)
+    scores = np.empty((count, keep), np.float32)
+    scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
+    rows = max(1, BLOCK_SCORES // max(count, 1))
+    for low in range(0, count, rows):
+        block = sources[low : low + rows] @ scaled.T
+        block[np.arange(len(block)), low + np.arange(len(block))] = -np.inf
+        items[low : low + rows], scores[low : low + rows] = _best(block, keep)
+    return Neighbours(items, scores)
+
+
+def _best(block: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    if keep == 0:
+        return np.empty((len(block), 0), np.int32), np.empty((len(block), 0), np.float32)
+    # Ascending ids first, then a stable sort by score: ties inside the list fall to the smaller id.
+    found = np.sort(np.argpartition(-block, keep - 1, axis=1)[:, :keep], axis=1)
+    values = np.take_along_axis(block, found, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(found, order, 1).astype(np.int32), np.take_along_axis(values, order, 1)
+
+
+def lists_of(neighbours: Neighbours, length: int, cut: float) -> Transitions:
+    """Return lists of at most ``length`` items with value score - ``cut`` * (best score left out), if that is > 0.
+
+    ``cut`` in 0..1. Where nothing is left out (a catalogue of ``length`` items or fewer) nothing is subtracted.
+    """
+    count, held = neighbours.scores.shape
+    length = min(length, held)
+    left_out = neighbours.scores[:, length] if held > length else np.zeros(count, np.float32)
+    values = neighbours.scores[:, :length] - np.float32(cut) * np.maximum(left_out, 0.0)[:, None]
+    return _rows(neighbours.items[:, :length], values)
+
+
+def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
+    """Return padded rows as CSR, ids ascending, values <= 0 left out."""
+    order = np.argsort(items, axis=1, kind="stable")
+    items, values = np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
+    kept = values > 0
+    indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64)
+    return Transitions(indptr, items[kept], values[kept].astype(np.float32))
+
+
+def merge_lists(parts: Sequence[tuple[float, Transitions]]) -> Transitions:
+    """Return the weighted sum of several lists of the same n items; an item of several parts becomes one posting.
+
+    Parts of weight 0 are left out. Sums are float64 in the order of the parts, values float32 > 0.
+    """
+    parts = [(weight, part) for weight, part in parts if weight > 0]
+    if not parts:
+        raise ValueError("no list has a weight above 0")
+    count = len(parts[0][1].indptr) - 1
+    owners = [np.repeat(np.arange(count, dtype=np.int64), np.diff(part.indptr)) for _, part in parts]
+    cells = np.concatenate([owner * count + part.items for owner, (_, part) in zip(owners, parts, strict=True)])
+    values = np.concatenate([weight * part.values.astype(np.float64) for weight, part in parts])
+    unique, place = np.unique(cells, return_inverse=True)
+    sums = np.bincount(place.reshape(-1), values, len(unique)).astype(np.float32)
+    kept = sums > 0  # a subnormal product may round to zero
+    unique, sums = unique[kept], sums[kept]
+    indptr = np.searchsorted(unique, np.arange(count + 1, dtype=np.int64) * count).astype(np.int64)
+    return Transitions(indptr, (unique % max(count, 1)).astype(np.int32), sums)
