@@ -27,7 +27,7 @@ from sparcode.eval.machine import one_thread
 from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.build import build_index
-from sparcode.retrievers.registry import available, open_retrievers
+from sparcode.retrievers.registry import default_retrievers, open_retrievers
 from sparcode.run import Run
 
 OURS, THEIRS = "sparcode", "two-tower"
@@ -72,7 +72,7 @@ def measure(run: Run, names: list[str] | None) -> Row:
     print(f"{run.folder.name}: building and evaluating", flush=True)
     with one_thread():
         built = build_index(run.folder)
-        results = {each.retriever: each for each in _evaluated(run, names or available(run))}
+        results = {each.retriever: each for each in _evaluated(run, names or default_retrievers(run))}
     ours, theirs = results[OURS], results[THEIRS]
     values = {OURS: ours.values["ndcg@10"], THEIRS: theirs.values["ndcg@10"]}
     write_arrays(run.folder / VALUES, {"users": ours.evaluation_set.users, **values}, {})

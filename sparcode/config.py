@@ -135,8 +135,8 @@ class AdditiveConfig(Section):
         None, ge=0, lt=1, description="share of item ids hidden in training; absent: 0.3 when there is content"
     )
     history_dropout: float = Field(0.1, ge=0, lt=1, description="share of history events hidden in training")
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
 
 
 class ItemFamilyConfig(Section):

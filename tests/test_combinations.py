@@ -31,7 +31,12 @@ COMBINATIONS: list[dict[str, Any]] = [
     {"model.item_content": True, "model.user_features": True, "model.item_id_dropout": 0.2},
     {"families.item.enabled": False, "train.history_dropout": 0.2},
     {"families.learned.enabled": False},
-    {"index.policy": "budget", "index.budget_mb": 0.004, "quantizer.codewords": 4},
+    {"families.item.counted": False, "additive.width": 8, "additive.history": 3},
+    {"families.item.additive": False, "families.item.decay": 0.5},
+    {"train.warm_start": True, "scorer.kind": "dot", "model.item_content": None},
+    {"train.warm_start": True, "train.fine_tune_epochs": 1, "model.heads": 2, "model.item_tokens": 2},
+    {"train.warm_start": True, "model.tokenizer": "capsule", "model.heads": 2, "sparsity.target_density": 10.0},
+    {"index.policy": "budget", "index.budget_mb": 0.008, "quantizer.codewords": 4},
 ]
 
 

@@ -30,7 +30,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "ml-100k"
 SETTINGS = {
     "model.width": 32, "model.heads": 4, "model.history": 20, "model.dropout": 0.0,
     "quantizer.books": 2, "quantizer.codewords": 16, "quantizer.warmup": 0.0, "scorer.hidden": 16, "loss.negatives": 16,
-    "train.epochs": 1, "train.threads": 1, "train.evaluation_users": 50,
+    "train.epochs": 1, "train.threads": 1, "train.evaluation_users": 50, "train.warm_start": False,
+    "scorer.kind": "hadamard", "additive.epochs": 1,
 }  # fmt: skip
 
 
@@ -46,8 +47,9 @@ def served(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, S
     folder = tmp_path_factory.mktemp("parity") / "run"
     kept = folder.with_name("checkpoint.safetensors")
 
-    def keep(_: dict) -> None:
-        shutil.copy(next((folder / "checkpoints").glob("*sparcode*")), kept)
+    def keep(report: dict) -> None:
+        if report["model"] == "sparcode":
+            shutil.copy(folder / "checkpoints" / "sparcode.safetensors", kept)
 
     run = train_run(
         str(data), folder, updated(Config(), SETTINGS), baselines=False, progress=False, callback=keep, device="cpu"

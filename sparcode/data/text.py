@@ -139,7 +139,7 @@ def _directions(weights: Any, width: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     svd = TruncatedSVD(min(width, *weights.shape), random_state=0)
-    # Sums of a BLAS with more threads are rounded differently: a run must not depend on the machine's cores.
+    # A BLAS with more threads may round sums differently: a run must not depend on the machine's cores.
     with threadpool_limits(1):
         svd.fit(weights)
     kept = int((svd.singular_values_ > _NOISE * svd.singular_values_[0]).sum())

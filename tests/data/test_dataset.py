@@ -275,7 +275,8 @@ def test_opening_needs_no_compute_kernels(world: Dataset, tmp_path: Path) -> Non
     code = (
         "import sys; from sparcode.data.storage import open_dataset; "
         f"d = open_dataset({str(tmp_path / 'data')!r}); d.user_ids.to_internal(['u003']); d.titles[3]; "
-        "names = {'pyarrow.compute', 'pyarrow.parquet', 'pyarrow.csv', 'pandas', 'torch', 'scipy', 'sklearn', 'pydantic'}; "
+        "names = {'pyarrow.compute', 'pyarrow.parquet', 'pyarrow.csv', 'pandas', 'torch', 'scipy', 'sklearn'}; "
+        "names |= {'pydantic', 'threadpoolctl'}; "
         "heavy = names & set(sys.modules); "
         "sys.exit(str(sorted(heavy)) if heavy else 0)"
     )

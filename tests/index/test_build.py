@@ -87,7 +87,7 @@ def test_density_stores_the_best_pairs_and_their_values(run):
 
 
 def test_item_family_values_can_be_undone(run):
-    build_index(run, density=5.0)
+    build_index(run, density=5.0, overrides={"families.item.additive": False})
     index, lists = opened(run), read_arrays(run / "model" / "transitions.safetensors")
     family = index.family("item")
     assert family.rows == index.item_count

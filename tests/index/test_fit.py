@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from sparcode.index import fit
-from sparcode.index.fit import default_settings, fit_settings, ndcg
+from sparcode.index.fit import default_settings, fit_settings
 from sparcode.types import NO_ITEM, EvaluationSet
 from tests.worlds import queries_of, random_pipeline, sequences_of, tiny_config
 
 ITEMS = 23
+WEIGHTS = (16, 11, 8, 0, 4)
+"""Of the item lists, by age."""
 
 
 def held_out(rows: int = 30, seed: int = 0) -> EvaluationSet:
@@ -33,26 +35,18 @@ def slow_ndcg(ids: np.ndarray, part: EvaluationSet) -> float:
     return total / len(part)
 
 
-def test_ndcg_equals_the_definition():
-    part, random = held_out(), np.random.default_rng(1)
-    ids = np.array([random.permutation(ITEMS)[:12] for _ in range(len(part))], np.int32)
-    assert ndcg(ids, part) == pytest.approx(slow_ndcg(ids, part))
-    ids[:, 4:] = NO_ITEM
-    assert ndcg(ids, part) == pytest.approx(slow_ndcg(ids, part))
-    assert ndcg(ids[:, :3], part) == pytest.approx(slow_ndcg(ids[:, :3], part)), "fewer results than the cutoff"
-
-
 @pytest.mark.parametrize("options", [{}, {"family": False}, {"learned": False}])
 def test_the_best_of_all_settings_is_chosen(options, monkeypatch):
     monkeypatch.setattr(fit, "LEARNED_WEIGHTS", (1, 8))
     monkeypatch.setattr(fit, "PROBES", (1, 2))
     pipeline, part, config = random_pipeline(ITEMS, **options), held_out(), tiny_config()
-    settings, figures = fit_settings(pipeline, part, config)
-    tried = fit._candidates(pipeline, config)
+    settings, figures = fit_settings(pipeline, part, config, WEIGHTS)
+    tried = fit._candidates(pipeline, config, WEIGHTS)
     answers = [pipeline.with_settings(one).retrieve(part.queries, 10, rescore=0) for one in tried]
     gains = [slow_ndcg(np.where(hits.filled, NO_ITEM, hits.ids), part) for hits in answers]
     assert figures["validation_ndcg@10_cache"] == pytest.approx(max(gains))
     best = tried[int(np.argmax(gains))]
+    assert settings.item_weights == best.item_weights == (() if options.get("family") is False else WEIGHTS)
     assert (settings.learned_weight, settings.probes) == (best.learned_weight, best.probes)
 
     def rescored(evidence: float, cached: float) -> float:
@@ -66,40 +60,20 @@ def test_the_best_of_all_settings_is_chosen(options, monkeypatch):
     assert chosen >= max(rescored(weight, 0.0) for weight in fit.WEIGHTS) - 1e-9
 
 
-def test_item_weights_follow_the_decay():
-    config = tiny_config(**{"families.item.decay": 0.5, "families.item.history": 20})
-    settings = default_settings(random_pipeline(ITEMS), config)
-    assert settings.item_weights == (16, 8, 4, 2, 1, 1), "16 * .5^age, halves rounded up, zeros left out"
-    flat = tiny_config(**{"families.item.decay": 1.0, "families.item.history": 3})
-    assert default_settings(random_pipeline(ITEMS), flat).item_weights == (16, 16, 16)
+def test_default_settings_take_the_weights_of_the_lists():
+    settings = default_settings(random_pipeline(ITEMS), tiny_config(), (32, 16, 0, 4))
+    assert settings.item_weights == (32, 16, 0, 4)
+    assert settings.learned_weight == 32, "equal say for both families"
 
 
 def test_default_settings_of_partial_indexes():
     config = tiny_config(**{"families.learned.probes": 4})
-    assert default_settings(random_pipeline(ITEMS, learned=False), config).learned_weight == 0
-    only = default_settings(random_pipeline(ITEMS, family=False), config)
+    assert default_settings(random_pipeline(ITEMS, learned=False), config, WEIGHTS).learned_weight == 0
+    only = default_settings(random_pipeline(ITEMS, family=False), config, WEIGHTS)
     assert only.item_weights == ()
     assert only.probes == 4
 
 
 def test_fixed_probes_are_not_searched():
     config = tiny_config(**{"families.learned.probes": 2})
-    assert {one.probes for one in fit._candidates(random_pipeline(ITEMS), config)} == {2}
-
-
-def test_large_validation_sets_are_sampled_with_their_features(monkeypatch):
-    monkeypatch.setattr(fit, "MOST_QUERIES", 7)
-    part = held_out()
-    features = np.arange(60, dtype=np.float32).reshape(30, 2)
-    part = EvaluationSet(
-        part.users, queries_of([part.queries.history(row).tolist() for row in range(30)], features),
-        part.target_indptr, part.target_items,
-    )  # fmt: skip
-    small = fit._sample(part, seed=0)
-    assert len(small) == 7
-    for row, user in enumerate(small.users):
-        assert small.queries.history(row).tolist() == part.queries.history(int(user)).tolist()
-        assert small.targets(row).tolist() == part.targets(int(user)).tolist()
-        assert small.queries.user_features[row].tolist() == features[user].tolist()
-    np.testing.assert_array_equal(fit._sample(part, seed=0).users, small.users)
-    assert fit._sample(part, seed=1).users.tolist() != small.users.tolist()
+    assert {one.probes for one in fit._candidates(random_pipeline(ITEMS), config, WEIGHTS)} == {2}

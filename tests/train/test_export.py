@@ -141,7 +141,7 @@ def test_two_tower_files_answer_as_an_inner_product(tmp_path: Path):
     vectors = read_arrays(tmp_path / "two_tower.safetensors")["item_vectors_out"]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     wanted = model.score_all(model.items.table(), torch_tokens(model, rows, None)).numpy()
-    np.testing.assert_allclose(tokens @ vectors.T / model.config.model.temperature, wanted, atol=1e-4)
+    np.testing.assert_allclose(tokens @ vectors.T / model.scorer.temperature, wanted, atol=1e-4)
 
 
 def test_same_model_same_bytes(tmp_path: Path):
