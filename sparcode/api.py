@@ -123,7 +123,7 @@ class SparCode:
             },
             "cache_bytes": index.cache_bytes,
             "rescoring_bytes": self.pipeline.rescorer.bytes,
-            "encoder_bytes": self.pipeline.encoder.bytes,
+            "encoder_bytes": self.pipeline.encoder_bytes,
             "query": self.pipeline.settings.to_json(),
             "training": self.run.record.get("training", {}),
             "verified": verify,
@@ -164,18 +164,19 @@ class SparCode:
         parts = [serving.row(int(row)) for row in rows]
         indptr = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
         items = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
-        described = self._dataset.user_features if self.pipeline.encoder.feature_width else None
+        described = self._dataset.user_features if self.pipeline.reads_user_features else None
         return Queries(indptr, items, None if described is None else described.dense(rows))
 
     def _encoded_features(self, features: Sequence[dict[str, Any]] | None) -> np.ndarray | None:
         if features is None:
             return None
-        if not self.pipeline.encoder.feature_width or self._dataset.user_features is None:
+        known = self._dataset.user_features
+        if not self.pipeline.reads_user_features or known is None:
             raise QueryError(
-                "this run's model reads no user features; train with --set model.user_features=true and a users.* file"
+                "this run reads no user features; train with a users.* file and --set model.user_features=true or "
+                "--set families.segment.enabled=true"
             )
-        rows = [self._dataset.user_features.encode_json(row) for row in features]
-        return np.array(rows, np.float32).reshape(len(rows), self.pipeline.encoder.feature_width)
+        return np.array([known.encode_json(row) for row in features], np.float32).reshape(len(features), known.width)
 
     def _mask(self, ids: Ids | None) -> np.ndarray | None:
         if ids is None:
@@ -214,11 +215,14 @@ class SparCode:
         return None if titles is None else titles[internal]
 
     def _with_name(self, part: dict[str, Any]) -> dict[str, Any]:
-        if part.get("family") != "item" or self.pipeline.item_first_row is None:
-            return part
-        internal = int(part["row"]) - self.pipeline.item_first_row
-        name = self._dataset.item_ids.to_external(np.array([internal]))[0]
-        return part | {"item_id": name, "title": self._title(internal)}
+        """Add the name of what a list belongs to: the item of the history, or the category of items or users."""
+        if part["family"] == "item":
+            internal = int(part["code"])
+            name = self._dataset.item_ids.to_external(np.array([internal]))[0]
+            return part | {"item_id": name, "title": self._title(internal)}
+        described = {"category": self._dataset.item_features, "segment": self._dataset.user_features}
+        features = described.get(part["family"])
+        return part if features is None else part | {"word": features.vocabulary[int(part["code"])]}
 
 
 def _listed(ids: Ids, name: str) -> list[Any]:

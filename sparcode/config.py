@@ -78,10 +78,12 @@ class QuantizerConfig(Section):
 class ScorerConfig(Section):
     """All-to-all interaction between a query token and the K_c tokens of an item."""
 
-    kind: Literal["hadamard", "concatenation", "dot", "counts"] = "dot"
+    kind: Literal["hadamard", "concatenation", "mixture", "dot", "counts"] = "dot"
     hidden: int = Field(32, ge=1, le=1024, description="hidden units of each layer")
-    layers: int = Field(1, ge=1, le=3, description="hidden layers")
-    skip: bool = Field(True, description="add the cosine of query and item tokens to the MLP's output")
+    layers: int = Field(1, ge=1, le=3, description="hidden layers; the gate of a mixture has one")
+    skip: bool = Field(True, description="add the cosine of query and item tokens to the MLP's or mixture's output")
+    query_components: int = Field(4, ge=1, le=16, description="P_q, vectors made of a query token (mixture)")
+    item_components: int = Field(4, ge=1, le=16, description="P_c, vectors made of an item's tokens (mixture)")
 
 
 class LossConfig(Section):
@@ -103,7 +105,9 @@ class TrainConfig(Section):
     patience: int = Field(5, ge=1, description="epochs without a better validation metric before stopping")
     warm_start: bool = Field(True, description="start SparCode from the trained two-tower instead of from noise")
     fine_tune_epochs: int | None = Field(
-        None, ge=0, description="epochs with codes after a warm start; absent: 0 for dot and counts, else 2/5 of epochs"
+        None,
+        ge=0,
+        description="epochs with codes after a warm start; absent: 2/5 of epochs, or 0 if nothing is left to train",
     )
     batch_positions: int = Field(1024, ge=16, description="sequence positions a step, padding included")
     learning_rate: float = Field(2e-3, gt=0)
@@ -169,11 +173,30 @@ class LearnedFamilyConfig(Section):
     length: int = Field(128, ge=1, description="mean postings of a code when nothing else says how much to keep")
 
 
+class CategoryFamilyConfig(Section):
+    """Categories of the history's items: what follows items of that category."""
+
+    enabled: bool = Field(False, description="read lists of the categories of the history's items")
+    length: int = Field(50, ge=1, description="postings a category")
+    history: int = Field(50, ge=1, le=1000, description="history events whose categories are looked up")
+
+
+class SegmentFamilyConfig(Section):
+    """Categories of the user: what users of that category take; they also answer users without a history."""
+
+    enabled: bool | None = Field(
+        None, description="read lists of the user's categories; absent: if the data hold categories of users"
+    )
+    length: int = Field(200, ge=1, description="postings a category")
+
+
 class FamiliesConfig(Section):
     """Code families of the index."""
 
     learned: LearnedFamilyConfig = LearnedFamilyConfig()
     item: ItemFamilyConfig = ItemFamilyConfig()
+    category: CategoryFamilyConfig = CategoryFamilyConfig()
+    segment: SegmentFamilyConfig = SegmentFamilyConfig()
 
 
 class IndexConfig(Section):

@@ -28,8 +28,12 @@ MODEL_FILES = (
     "additive.json",
     "additive.safetensors",
     "popularity.safetensors",
+    "categories.safetensors",
+    "segments.safetensors",
 )
 """Files whose content the index depends on; their digests make the model hash."""
+ADDED_FILES = frozenset({"categories.safetensors", "segments.safetensors"})
+"""Those that runs of format 1 did not always have; absent they add nothing, so that older runs keep their hash."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,19 @@ class Run:
         return open_dataset(self.folder / "data")
 
     def held_out(self, split: str) -> EvaluationSet | None:
-        """Return the ``test`` or ``validation`` set, with user features if the model reads them; None if absent."""
+        """Return the ``test`` or ``validation`` set, with user features if queries read them; None if absent."""
         held: EvaluationSet | None = getattr(self.dataset, split)
         features = self.dataset.user_features
-        if held is None or features is None or not self.config.model.user_features:
+        if held is None or features is None or not self.reads_user_features:
             return held
         from sparcode.data.features import with_user_features
 
         return with_user_features(held, features)
+
+    @property
+    def reads_user_features(self) -> bool:
+        """Whether the tokenizer or the segment family reads the features of users."""
+        return self.config.model.user_features or bool(self.config.families.segment.enabled)
 
     @property
     def model_folder(self) -> Path:
@@ -128,5 +137,7 @@ def hash_model(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in MODEL_FILES:
         path = folder / name
+        if name in ADDED_FILES and not path.exists():
+            continue
         digest.update(f"{name}:{sha256_of(path) if path.exists() else 'absent'}\n".encode())
     return digest.hexdigest()

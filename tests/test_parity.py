@@ -31,7 +31,7 @@ SETTINGS = {
     "model.width": 32, "model.heads": 4, "model.history": 20, "model.dropout": 0.0,
     "quantizer.books": 2, "quantizer.codewords": 16, "quantizer.warmup": 0.0, "scorer.hidden": 16, "loss.negatives": 16,
     "train.epochs": 1, "train.threads": 1, "train.evaluation_users": 50, "train.warm_start": False,
-    "scorer.kind": "hadamard", "additive.epochs": 1,
+    "scorer.kind": "hadamard", "additive.epochs": 1, "model.item_content": True,
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def served(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, S
         str(data), folder, updated(Config(), SETTINGS), baselines=False, progress=False, callback=keep, device="cpu"
     )
     build_index(folder)
-    model = SparCodeModel(run.config, run.dataset.item_count, None, 0)
+    model = SparCodeModel(run.config, run.dataset.item_count, run.dataset.item_features, 0)
     state = {name.removeprefix("best."): value for name, value in load_file(kept).items() if name.startswith("best.")}
     model.load_state_dict(state)
     return run, model.eval()

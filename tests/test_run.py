@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from sparcode.config import Config, to_toml, updated
 from sparcode.errors import RunError
 from sparcode.files import write_json, write_text
-from sparcode.run import FORMAT, MODEL_FILES, Run, hash_model
+from sparcode.run import ADDED_FILES, FORMAT, MODEL_FILES, Run, hash_model
 
 
 def finished(folder: Path) -> Path:
@@ -70,7 +71,16 @@ def test_the_model_hash_sees_every_file(tmp_path: Path, name: str):
 
 def test_held_out_queries_carry_the_features_a_model_reads(tiny_run) -> None:
     run = Run.open(tiny_run.folder)
+    config = run.config
+    run.__dict__["config"] = updated(config, {"families.segment.enabled": False})
     assert run.held_out("test").queries.user_features is None
-    run.__dict__["config"] = updated(run.config, {"model.user_features": True})
-    held = run.held_out("test")
-    assert held.queries.user_features.shape == (len(held), run.dataset.user_features.width)
+    for key in ("model.user_features", "families.segment.enabled"):
+        run.__dict__["config"] = updated(config, {"families.segment.enabled": False, key: True})
+        held = run.held_out("test")
+        assert held.queries.user_features.shape == (len(held), run.dataset.user_features.width)
+
+
+def test_files_that_older_runs_lack_leave_their_hash_alone(tmp_path: Path):
+    older = [name for name in MODEL_FILES if name not in ADDED_FILES]
+    content = "".join(f"{name}:{'absent'}\n" for name in older)
+    assert hash_model(tmp_path) == hashlib.sha256(content.encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sparcode.index.arrays import Arrays
@@ -26,11 +28,15 @@ def assemble(
     learned: Candidates | None,
     items: Arrays | None,
     table: np.ndarray | None,
+    words: Mapping[str, Arrays] | None = None,
 ) -> Index:
-    """Merge families under one scale: each family's largest value becomes impact 255, its unit is its multiplier."""
+    """Merge families under one scale: each family's largest value becomes impact 255, its unit is its multiplier.
+
+    ``words``: lists (``indptr``, ``items``, ``values``) of further families by name, in the order of their rows.
+    """
     parts: list[tuple[str, Candidates]] = [] if learned is None else [("learned", learned)]
-    if items is not None:
-        parts.append(("item", Candidates(*(np.array(items[name]) for name in ("indptr", "items", "values")))))
+    for name, lists in (({} if items is None else {"item": items}) | dict(words or {})).items():
+        parts.append((name, Candidates(*(np.array(lists[part]) for part in ("indptr", "items", "values")))))
     families: list[Family] = []
     indptrs, postings, row, scale = [np.zeros(1, np.int64)], [np.zeros(0, np.uint32)], 0, None
     for name, part in parts:

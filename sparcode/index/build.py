@@ -1,8 +1,8 @@
 """The offline job: stored codes x items -> posting lists of a run, published as the next generation of its index.
 
 Steps: choose the codes to store, score them in blocks (each block a shard on disk, so that a stopped job goes on
-where it was), let the policy cut, add the item family, quantise with one scale, publish. The earlier index stays
-in use until the last step succeeds.
+where it was), let the policy cut, add the other families, quantise with one scale, fit the query settings on
+validation, leave out what these do not read, publish. The earlier index stays in use until that succeeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,18 +27,22 @@ from sparcode.index.assembly import assemble, select
 from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut
 from sparcode.index.encoder import Encoder
 from sparcode.index.evidence import ListSettings, fixed_settings, open_evidence
+from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
+from sparcode.index.fit import default_settings, fit_settings
 from sparcode.index.fit_lists import fit_lists
 from sparcode.index.layout import MAX_CODE_TABLE, Index, composite
+from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
 from sparcode.index.runners import Runner, build_runner
 from sparcode.index.scoring import CodeScorer, ListScorer
+from sparcode.index.searcher import Searcher
 from sparcode.index.shards import Block, Candidates, open_scorer, read_shards, run_block
 from sparcode.index.store import publish
 from sparcode.index.stored import Stored, busiest, fallback_table, nearest_rows
 from sparcode.index.tuning import integer_weights, validation_sample
+from sparcode.index.word_lists import open_word_lists
 from sparcode.run import Run
 from sparcode.seeding import generator
-from sparcode.types import Queries
 
 LONGEST_SHARE = 1 / 16
 """Largest mean list, as a share of the items, when nothing says how much to keep and no bias was trained in."""
@@ -87,15 +91,31 @@ def build_index(
     with _exclusive(run.folder / "index-work") as work, _reporter(progress) as report:
         job = Job(run, config, settings, build_runner(runner, workers), work, report)
         index, info = job.index()
+        chosen, notes = query_settings(run, config, settings, index, job.item_weights, job.list_info)
+        if index.has_family("category") and not chosen.category_weights:
+            index, info = job.without("category")
         generation = publish(
             run.index_folder, index, model_hash=run.model_hash, config_hash=_digest(settings.model_dump()), info=info
         )
-        figures = fit_query_settings(run, config, settings, job.item_weights)
+        if notes is not None:
+            write_json(run.folder / "query.json", chosen.to_json() | notes)
         shutil.rmtree(work, ignore_errors=True)
     seconds = {"score_s": round(job.score_seconds, 3), "build_s": round(time.perf_counter() - started, 3)}
+    figures = {key: value for key, value in (notes or {}).items() if key != "item_lists"}
     summary = info | {"cache_bytes": index.cache_bytes, "generation": generation} | figures | seconds
     write_json(run.folder / "build.json", summary)
     return summary
+
+
+class _Learned(NamedTuple):
+    """The learned lists: stored codes, fallback table, postings and the cut that made them, reads by validation."""
+
+    stored: Stored
+    table: np.ndarray | None
+    kept: Candidates
+    cut: Cut
+    reads: np.ndarray
+    queries: int
 
 
 class Job:
@@ -114,21 +134,39 @@ class Job:
         self.item_weights: tuple[int, ...] = ()
         self.list_info: dict[str, Any] = {}
         self.items = self._item_lists()
+        # Rows of segments stand before those of categories, which may be left out after the fit: the first family
+        # gives the scale, and it must stay the one that was fitted.
+        found = open_word_lists(self.model, config.families)
+        self.words: dict[str, Arrays] = {name: found[name] for name in ("segment", "category") if name in found}
+        self.list_reads: dict[str, float] = {}
+        self.learned: _Learned | None = None
 
     def index(self) -> tuple[Index, dict[str, Any]]:
         """Return the finished index and what to remember about it."""
-        learned = self.config.families.learned.enabled and self.encoder.spec.get("quantizer") is not None
-        stored = self._choose_codes() if learned else None
-        if stored is None:
-            index = assemble(self.item_count, None, None, self.items, None)
+        if self.config.families.learned.enabled and self.encoder.spec.get("quantizer") is not None:
+            self.learned = self._learned_lists()
+        return self._assembled()
+
+    def without(self, family: str) -> tuple[Index, dict[str, Any]]:
+        """Return the finished index anew with a family of words left out."""
+        del self.words[family]
+        return self._assembled()
+
+    def _assembled(self) -> tuple[Index, dict[str, Any]]:
+        made = self.learned
+        if made is None:
+            index = assemble(self.item_count, None, None, self.items, None, self.words)
             return index, {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
+        index = assemble(self.item_count, made.stored.codes, made.kept, self.items, made.table, self.words)
+        return index, self._info(made)
+
+    def _learned_lists(self) -> _Learned:
+        """Choose codes, score them and cut."""
+        stored = self._choose_codes()
         table = fallback_table(stored, self.arrays["codebooks"], str(self.encoder.spec["quantizer"]["kind"]))
-        reads, item_reads, queries = self._validation_reads(stored, table)
-        scorer = open_scorer(self.model)
-        candidates, cut = self._cut(scorer, stored, reads, item_reads)
-        kept = select(candidates, cut)
-        index = assemble(self.item_count, stored.codes, kept, self.items, table)
-        return index, self._info(stored, kept, cut, reads, item_reads, queries)
+        reads, queries = self._validation_reads(stored, table)
+        candidates, cut = self._cut(open_scorer(self.model), stored, reads, sum(self.list_reads.values()))
+        return _Learned(stored, table, select(candidates, cut), cut, reads, queries)
 
     def _item_lists(self) -> Arrays | None:
         """Make the lists of the item family, fitted on validation where there is any."""
@@ -166,8 +204,9 @@ class Job:
         return busiest(codes, traffic, codewords, most)
 
     def _fixed_bytes(self, codes: int, books: int, codewords: int) -> int:
-        lists = 0 if self.items is None else POSTING_BYTES * len(self.items["items"])
-        rows = codes + (0 if self.items is None else self.item_count)
+        others = self._lists().values()
+        lists = sum(POSTING_BYTES * len(each["items"]) for each in others)
+        rows = codes + sum(len(each["indptr"]) - 1 for each in others)
         table = 4 * codewords**books if codewords**books <= MAX_CODE_TABLE else 0
         return lists + 8 * (rows + 1) + table + 2 * books * codes
 
@@ -180,12 +219,16 @@ class Job:
             one = self._fixed_bytes(1, books, codewords) + POSTING_BYTES * min(AFFORDED, self.item_count)
             raise BudgetError(
                 f"budget of {self.settings.budget_mb:g} MB found, the smallest feasible is {_up_to(one / 1e6)} MB "
-                "(item lists, offsets, fallback table and one code)"
+                "(lists of the other families, offsets, fallback table and one code)"
             )
         return most
 
-    def _validation_reads(self, stored: Stored, table: np.ndarray | None) -> tuple[np.ndarray, float, int]:
-        """Return how often a validation query reads each code, its mean item postings, and the number of queries."""
+    def _lists(self) -> dict[str, Arrays]:
+        """Return the lists of all families but the learned one."""
+        return ({} if self.items is None else {"item": self.items}) | self.words
+
+    def _validation_reads(self, stored: Stored, table: np.ndarray | None) -> tuple[np.ndarray, int]:
+        """Return how often a validation query reads each code, and the number of queries; notes ``list_reads``."""
         validation = self.run.held_out("validation")
         reads = np.zeros(len(stored.codes))
         if validation is None or len(validation) == 0:
@@ -193,14 +236,17 @@ class Job:
                 raise BudgetError(
                     "postings_per_query is measured on validation queries and this run has none; use budget_mb"
                 )
-            return reads, 0.0, 0
+            return reads, 0
         count, probes = len(validation), self.config.families.learned.probes or 1
         for start in range(0, count, 4096):
             queries = validation.queries.slice(start, min(start + 4096, count))
             tokens = self.encoder.tokens(queries)[self.encoder.has_tokens(queries)]
             codes = self.encoder.codes(tokens, probes)[0].reshape(-1, stored.codes.shape[1])
             reads += np.bincount(self._rows(codes, stored, table), minlength=len(reads))
-        return reads / count, self._item_reads(validation.queries), count
+        for name, lists in self._lists().items():
+            rows = self._reader(name, lists).read(validation.queries).rows
+            self.list_reads[name] = float(np.diff(lists["indptr"])[rows].sum()) / count
+        return reads / count, count
 
     def _rows(self, codes: np.ndarray, stored: Stored, table: np.ndarray | None) -> np.ndarray:
         keys = composite(codes, stored.codewords)
@@ -212,13 +258,14 @@ class Job:
         rows = nearest_rows(codes[first], stored, self.arrays["codebooks"], str(self.encoder.spec["quantizer"]["kind"]))
         return rows[inverse.reshape(-1)]
 
-    def _item_reads(self, queries: Queries) -> float:
-        if self.items is None:
-            return 0.0
-        lengths = np.diff(self.items["indptr"])
-        recent = self.config.families.item.history
-        total = sum(int(lengths[queries.history(row)[-recent:]].sum()) for row in range(len(queries)))
-        return total / len(queries)
+    def _reader(self, name: str, lists: Arrays) -> RowReader:
+        """Return the reader of a family's lists at the most it may read."""
+        families, count = self.config.families, len(lists["indptr"]) - 1
+        if name == "item":
+            return ItemReader(0, (1,) * families.item.history)
+        if name == "segment":
+            return SegmentReader(0, count, 1)
+        return CategoryReader(0, count, lists["item_indptr"], lists["item_words"], (1,) * families.category.history)
 
     def _cut(self, scorer: ListScorer, stored: Stored, reads: np.ndarray, item_reads: float) -> tuple[Candidates, Cut]:
         """Score under a threshold that surely suffices; where it did not, score again under a lower one."""
@@ -294,8 +341,8 @@ class Job:
         wish = self.settings.postings_per_query
         if wish is not None and wish < item_reads:
             raise BudgetError(
-                f"budget of {wish:g} postings a query found, the item lists alone need {_up_to(item_reads)}; "
-                "shorten them (families.item.length or history) or raise the budget"
+                f"budget of {wish:g} postings a query found, the {' and '.join(reversed(self.list_reads))} lists alone "
+                f"need {_up_to(item_reads)}; shorten them (families.item.length or history) or raise the budget"
             )
         zero = threshold if np.isfinite(threshold) else float(candidates.values.min(initial=0.0))
         try:
@@ -329,12 +376,13 @@ class Job:
         self.score_seconds += time.perf_counter() - began
         return read_shards(blocks)
 
-    def _info(
-        self, stored: Stored, kept: Candidates, cut: Cut, reads: np.ndarray, item_reads: float, queries: int
-    ) -> dict[str, Any]:
+    def _info(self, made: _Learned) -> dict[str, Any]:
+        stored, kept, cut = made.stored, made.kept, made.cut
         lengths = np.diff(kept.indptr)
         pairs = len(stored.codes) * self.item_count
-        mean = float(lengths @ reads) + item_reads if queries else None
+        others = self._lists()
+        mean = float(lengths @ made.reads) + sum(self.list_reads[name] for name in others) if made.queries else None
+        word_postings = {f"{name}_postings": len(lists["items"]) for name, lists in self.words.items()}
         return {
             "policy": self.settings.policy,
             "settings": self.settings.model_dump(exclude_none=True, exclude={"policy", "block_codes"}),
@@ -346,8 +394,8 @@ class Job:
             "mean_list": float(lengths.mean()), "longest_list": int(lengths.max(initial=0)),
             "empty_lists": int((lengths == 0).sum()),
             "items_in_no_list": self.item_count - len(np.unique(kept.items)),
-            "postings_per_query": mean, "validation_queries": queries,
-        } | self.list_info  # fmt: skip
+            "postings_per_query": mean, "validation_queries": made.queries,
+        } | word_postings | self.list_info  # fmt: skip
 
 
 def sampled_scores(scorer: ListScorer, codes: np.ndarray) -> np.ndarray:
@@ -362,31 +410,29 @@ def sampled_scores(scorer: ListScorer, codes: np.ndarray) -> np.ndarray:
     return np.concatenate([scorer.scores(plan, int(start), int(start) + 64).reshape(-1) for start in starts])
 
 
-def fit_query_settings(
-    run: Run, config: Config, settings: IndexConfig, item_weights: tuple[int, ...]
-) -> dict[str, Any]:
-    """Fit probes and weights of the new index on validation and write ``query.json``; returns figures for the summary.
+def query_settings(
+    run: Run, config: Config, settings: IndexConfig, index: Index, item_weights: tuple[int, ...],
+    list_info: dict[str, Any],
+) -> tuple[QuerySettings, dict[str, Any] | None]:  # fmt: skip
+    """Fit probes and weights of a new index on validation; returns them and the notes that go with them to a file.
 
-    Settings taken over from an evaluated run (``--like``) are left alone. A read budget was solved for the
-    configured number of probes, so that number is not changed by fitting.
+    Settings taken over from an evaluated run (``--like``) are left alone; there are no notes then. A read budget was
+    solved for the configured number of probes, so that number is not changed by fitting.
     """
-    from sparcode.index.fit import default_settings, fit_settings
-    from sparcode.index.pipeline import Pipeline, QuerySettings
-
     path = run.folder / "query.json"
-    if path.exists() and "taken_from" in read_json(path):
-        return {}
+    taken = read_json(path) if path.exists() else {}
+    if "taken_from" in taken:
+        return QuerySettings.from_json(taken), None
     validation = run.held_out("validation")
     if settings.postings_per_query is not None:
         config = updated(config, {"families.learned.probes": config.families.learned.probes or 1})
-    pipeline = Pipeline.open(run.folder, settings=QuerySettings(1, 1, (), 1.0))
+    pipeline = Pipeline.over(run, Searcher(index), QuerySettings(1, 1, (), 1.0))
     chosen = default_settings(pipeline, config, item_weights)
     figures: dict[str, Any] = {}
     if validation is not None and len(validation):
         chosen, figures = fit_settings(pipeline.with_settings(chosen), validation, config, item_weights)
-    lists = pipeline.searcher.manifest["info"].get("item_lists")
-    write_json(path, chosen.to_json() | figures | ({} if lists is None else {"item_lists": lists}))
-    return figures
+    lists = list_info.get("item_lists")
+    return chosen, figures | ({} if lists is None else {"item_lists": lists})
 
 
 def _up_to(value: float) -> str:

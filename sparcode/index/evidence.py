@@ -50,7 +50,7 @@ class ItemEvidence:
         return merge_lists(parts)
 
     def weights(self, settings: ListSettings, history: int) -> np.ndarray:
-        """Return the query weights (<= history,) of ages 0, 1, ..., the first one 1."""
+        """Return the query weights (<= history,) of ages 0, 1, ..., the largest one 1."""
         if settings.decay is not None or self.age_weights is None:
             return np.asarray((0.7 if settings.decay is None else settings.decay) ** np.arange(history))
         own = np.asarray(self.age_weights[:history], np.float64)

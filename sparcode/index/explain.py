@@ -15,7 +15,8 @@ def explain(index: Index, rows: np.ndarray, weights: np.ndarray, item: int) -> l
 
     ``rows``, ``weights``: (K,) integers as in a search; ``item``: internal id. An entry holds ``family``, ``row``,
     ``code`` (learned rows: the M codewords as a list; others: the row's number in its family, which for the
-    item family is the internal id of the history's item), ``weight``, ``impact``, ``contribution`` =
+    item family is the internal id of the history's item, for ``category`` and ``segment`` the place of the word in the
+    vocabulary of items or users), ``weight``, ``impact``, ``contribution`` =
     weight * impact * scale, and ``value``, the impact in the family's own unit. The contributions of all entries
     add up to the cache score. Raises QueryError for a row or item outside the index.
     """

@@ -8,22 +8,27 @@ from typing import Any
 import numpy as np
 
 from sparcode.config import Config
+from sparcode.index.families import aged_weights
 from sparcode.index.pipeline import Candidates, Pipeline, QuerySettings, QueryState
 from sparcode.index.tuning import CUTOFF, NEWEST_WEIGHT, ndcg, validation_sample
 from sparcode.types import NO_ITEM, EvaluationSet
 
 PROBES = (1, 2, 4)
 LEARNED_WEIGHTS = (1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181)
+WORD_WEIGHTS = (0, 1, 2, 4, 8, 16)
+"""Tried for a category of the latest event, and for one of the user, beside ``NEWEST_WEIGHT`` of the latest item."""
+USUAL_CATEGORY = 2
 WEIGHTS = (0.0, *(2.0 ** (power / 2) for power in range(-16, 9)))
 """Tried for evidence and cached sum, in units of the all-to-all score; both are sums over many lists, so mostly < 1."""
 
 
 def default_settings(pipeline: Pipeline, config: Config, item_weights: tuple[int, ...]) -> QuerySettings:
-    """Return settings for a run without validation: equal say for both families, one probe."""
+    """Return settings for a run without validation: equal say for codes and items, one probe, a little by category."""
     probes = config.families.learned.probes or 1
     items = item_weights if pipeline.item_first_row is not None else ()
     learned = NEWEST_WEIGHT if pipeline.resolver is not None else 0
-    return QuerySettings(learned, probes, items, 1.0)
+    categories = _category_weights(USUAL_CATEGORY, config, items) if _has(pipeline, "category") else ()
+    return QuerySettings(learned, probes, items, 1.0, category_weights=categories)
 
 
 def fit_settings(
@@ -31,26 +36,25 @@ def fit_settings(
 ) -> tuple[QuerySettings, dict[str, Any]]:
     """Return the settings with the best validation NDCG@10, and the figures behind the choice.
 
-    First probes and family weights, by the cached sums alone; then, these fixed, the weights of evidence and of the
-    cached sum, by the rescored order. All on the same fixed random queries. ``item_weights``: those of the item lists
-    by age, which were fitted with the lists.
+    First probes and family weights, then the weights of categories and segments, by the cached sums alone; then, these
+    fixed, the weights of evidence and of the cached sum, by the rescored order. All on the same fixed random queries.
+    ``item_weights``: those of the item lists by age, which were fitted with the lists.
     """
     part = validation_sample(validation, config.seed)
     tokens = pipeline.encoder.tokens(part.queries)
-    gains: dict[QuerySettings, float] = {}
-    for settings in _candidates(pipeline, config, item_weights):
-        candidate = pipeline.with_settings(settings)
-        found = candidate.search(candidate.encode(part.queries, tokens), CUTOFF)
-        gains[settings] = ndcg(found.ids, part)
-    best = max(gains, key=lambda settings: gains[settings])
+    search = _Search(pipeline, part, tokens)
+    plain = max(_candidates(pipeline, config, item_weights), key=search.gain)
+    best = _with_words(pipeline, config, plain, search)
     parts = _Rescoring(pipeline.with_settings(best), part, tokens, config.query.rescore or 100)
     evidence, cached = parts.best_weights()
-    figures = {
+    figures: dict[str, Any] = {
         "validation_queries": len(part),
-        "validation_ndcg@10_cache": gains[best],
+        "validation_ndcg@10_cache": search.gain(best),
         "validation_ndcg@10_rescored": parts.gain(evidence, cached),
-        "settings_tried": len(gains) + len(parts.tried),
+        "settings_tried": len(search.tried) + len(parts.tried),
     }
+    if _has(pipeline, "category") or _has(pipeline, "segment"):
+        figures["validation_ndcg@10_cache_without_words"] = search.gain(plain)
     return replace(best, evidence_weight=evidence, cached_weight=cached), figures
 
 
@@ -62,6 +66,40 @@ def _candidates(pipeline: Pipeline, config: Config, item_weights: tuple[int, ...
     probes = (fixed,) if fixed else PROBES
     weights = LEARNED_WEIGHTS if items else (1,)
     return [QuerySettings(weight, count, items) for count in probes for weight in weights]
+
+
+def _with_words(pipeline: Pipeline, config: Config, settings: QuerySettings, search: _Search) -> QuerySettings:
+    """Choose the weights of the families that read words, one after the other; not to read a family wins ties."""
+    if _has(pipeline, "category"):
+        by_age = [_category_weights(weight, config, settings.item_weights) for weight in WORD_WEIGHTS]
+        settings = max((replace(settings, category_weights=weights) for weights in by_age), key=search.gain)
+    if _has(pipeline, "segment"):
+        settings = max((replace(settings, segment_weight=weight) for weight in WORD_WEIGHTS), key=search.gain)
+    return settings
+
+
+def _category_weights(weight: int, config: Config, item_weights: tuple[int, ...]) -> tuple[int, ...]:
+    return aged_weights(weight, item_weights, config.families.item.decay, config.families.category.history)
+
+
+def _has(pipeline: Pipeline, family: str) -> bool:
+    return pipeline.searcher.index.has_family(family)
+
+
+class _Search:
+    """NDCG@10 of the validation queries by cached sums, remembered by settings."""
+
+    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray) -> None:
+        self.pipeline, self.part, self.tokens = pipeline, part, tokens
+        self.tried: dict[QuerySettings, float] = {}
+
+    def gain(self, settings: QuerySettings) -> float:
+        """Return the NDCG@10 under these settings."""
+        if settings not in self.tried:
+            candidate = self.pipeline.with_settings(settings)
+            found = candidate.search(candidate.encode(self.part.queries, self.tokens), CUTOFF)
+            self.tried[settings] = ndcg(found.ids, self.part)
+        return self.tried[settings]
 
 
 class _Rescoring:
@@ -96,7 +134,7 @@ class _Rescoring:
 
 
 def _features(pipeline: Pipeline, state: QueryState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Return all-to-all scores and cached sums of the item lists, both (B, R) float32."""
+    """Return all-to-all scores and cached sums of all lists but the learned ones, both (B, R) float32."""
     interaction = np.zeros(candidates.ids.shape, np.float32)
     evidence = np.zeros(candidates.ids.shape, np.float32)
     scale = np.float32(pipeline.searcher.scale)

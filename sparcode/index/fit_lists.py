@@ -65,7 +65,7 @@ class _Search:
         self.searcher: tuple[ListSettings, Searcher] | None = None
 
     def best(self, start: ListSettings, name: str, values: Sequence[Any]) -> ListSettings:
-        """Return ``start`` with the best value of one setting; the first listed wins a tie, longer lists must pay."""
+        """Return ``start`` with the best value of one setting; what stands wins a tie, longer lists must pay."""
         best = start if getattr(start, name) in values else replace(start, **{name: values[0]})
         if name == "length":
             best = replace(start, length=values[0])

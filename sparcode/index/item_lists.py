@@ -49,8 +49,13 @@ def best_neighbours(sources: np.ndarray, targets: np.ndarray, temperature: float
 def _best(block: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
     if keep == 0:
         return np.empty((len(block), 0), np.int32), np.empty((len(block), 0), np.float32)
+    found = np.argpartition(-block, keep - 1, axis=1)[:, :keep]
+    # The partition takes any of the scores that tie at the border; such rows are sorted in full.
+    least = np.take_along_axis(block, found, axis=1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((block >= least).sum(axis=1) > keep):
+        found[row] = np.argsort(-block[row], kind="stable")[:keep]
     # Ascending ids first, then a stable sort by score: ties inside the list fall to the smaller id.
-    found = np.sort(np.argpartition(-block, keep - 1, axis=1)[:, :keep], axis=1)
+    found = np.sort(found, axis=1)
     values = np.take_along_axis(block, found, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(found, order, 1).astype(np.int32), np.take_along_axis(values, order, 1)

@@ -16,23 +16,25 @@ from sparcode.index.arrays import read_arrays
 from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
+from sparcode.index.families import NO_ROWS, CategoryReader, ItemReader, RowReader, Rows, SegmentReader, concatenated
+from sparcode.index.families import item_rows as item_rows
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.searcher import Searcher
 from sparcode.index.searcher import open as open_searcher
+from sparcode.index.word_lists import FILES
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
-
-_NO_ROWS = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
 class QuerySettings:
     """Weights of the code families, fitted on validation.
 
-    Search: ``learned_weight``, weight of each learned list; ``probes``, learned lists a token; ``item_weights``, weight
-    of the list of the event of age 0, 1, ... (0 = not read). Rescoring: ``cached_weight`` and ``evidence_weight`` say
-    what the cached sum of all lists, and that of the item lists alone, count beside the all-to-all score (both
-    sums in score units).
+    Search: ``learned_weight``, weight of each learned list; ``probes``, learned lists a token; ``item_weights`` and
+    ``category_weights``, weight of the list of the event (of each of its categories) of age 0, 1, ... (0 = not read);
+    ``segment_weight``, weight of each list of the user's categories, which a query without history reads with at least
+    1. Rescoring: ``cached_weight`` and ``evidence_weight`` say what the cached sum of all lists, and that of all lists
+    but the learned ones, count beside the all-to-all score (both sums in score units).
     """
 
     learned_weight: int = 1
@@ -40,6 +42,8 @@ class QuerySettings:
     item_weights: tuple[int, ...] = ()
     evidence_weight: float = 0.0
     cached_weight: float = 0.0
+    category_weights: tuple[int, ...] = ()
+    segment_weight: int = 0
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> QuerySettings:
@@ -50,6 +54,8 @@ class QuerySettings:
             tuple(int(weight) for weight in values["item_weights"]),
             float(values["evidence_weight"]),
             float(values.get("cached_weight", 0.0)),
+            tuple(int(weight) for weight in values.get("category_weights", ())),
+            int(values.get("segment_weight", 0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +66,8 @@ class QuerySettings:
             "item_weights": list(self.item_weights),
             "evidence_weight": self.evidence_weight,
             "cached_weight": self.cached_weight,
+            "category_weights": list(self.category_weights),
+            "segment_weight": self.segment_weight,
         }
 
 
@@ -67,7 +75,7 @@ class QuerySettings:
 class QueryState:
     """Encoded queries: tokens (B, K_u, d), ``known`` (B,) (the encoder had something to read), and the posting
     lists to read as CSR ``rows``/``weights`` by ``indptr`` (B + 1,); of query b the lists from
-    ``item_start[b]`` on are those of its own items."""
+    ``item_start[b]`` on are evidence: those of all families but the learned one."""
 
     queries: Queries
     tokens: np.ndarray
@@ -92,7 +100,7 @@ class Pipeline:
     def __init__(
         self, encoder: Encoder, searcher: Searcher, rescorer: Rescorer, settings: QuerySettings,
         *, rescore: int = 100, codebooks: np.ndarray | None = None, codebook_kind: str = "product",
-        fill_order: np.ndarray | None = None,
+        fill_order: np.ndarray | None = None, item_words: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.encoder, self.searcher, self.rescorer = encoder, searcher, rescorer
         self.settings, self.default_rescore = settings, rescore
@@ -101,6 +109,9 @@ class Pipeline:
         learned = index.has_family("learned") and index.family("learned").rows > 0 and codebooks is not None
         self.resolver = CodeResolver(index, codebooks, codebook_kind) if learned and codebooks is not None else None
         self.item_first_row = index.family("item").first_row if index.has_family("item") else None
+        self.item_words = item_words
+        if index.has_family("category") and item_words is None:
+            raise IndexMismatchError("the index has lists of categories, but nothing says which an item has")
         # Ids ascend by falling popularity, unless items were appended to an earlier run's ids.
         self.fill_order = np.arange(self.item_count) if fill_order is None else fill_order
         self._weigh(settings)
@@ -118,15 +129,29 @@ class Pipeline:
                 f"{run.index_folder} was built from model {str(found)[:12]}, but the run holds model "
                 f"{run.model_hash[:12]}; build it again with: sparcode build-index {run.folder}"
             )
+        return cls.over(run, searcher, settings or QuerySettings.from_json(run.query_settings))
+
+    @classmethod
+    def over(cls, run: Run, searcher: Searcher, settings: QuerySettings) -> Pipeline:
+        """Return the pipeline of a run over an index of its model, stored or in memory."""
         encoder = Encoder.open(run.model_folder)
         arrays = read_arrays(run.model_folder / "encoder.safetensors")
         kind = (encoder.spec.get("quantizer") or {}).get("kind", "product")
         return cls(
-            encoder, searcher, Rescorer.open(run.model_folder),
-            settings or QuerySettings.from_json(run.query_settings),
+            encoder, searcher, Rescorer.open(run.model_folder), settings,
             rescore=run.config.query.rescore, codebooks=arrays.get("codebooks"), codebook_kind=kind,
-            fill_order=_fill_order(run),
+            fill_order=_fill_order(run), item_words=_item_words(run) if searcher.index.has_family("category") else None,
         )  # fmt: skip
+
+    @property
+    def encoder_bytes(self) -> int:
+        """Bytes of what turns queries into rows: the encoder, and the categories of the items where they are read."""
+        return self.encoder.bytes + sum(array.nbytes for array in self.item_words or ())
+
+    @property
+    def reads_user_features(self) -> bool:
+        """Whether the encoder or the segment family reads the features of users."""
+        return self.encoder.feature_width > 0 or self.searcher.index.has_family("segment")
 
     def with_settings(self, settings: QuerySettings) -> Pipeline:
         """Return the same pipeline under other settings; nothing is opened again."""
@@ -137,8 +162,17 @@ class Pipeline:
         return other
 
     def _weigh(self, settings: QuerySettings) -> None:
-        self._item_weights = _NO_ROWS if self.item_first_row is None else np.array(settings.item_weights, np.int32)
-        self._every_age_read = bool(self._item_weights.all())
+        """Make the readers of all families but the learned one, in the order their rows have in a query."""
+        index, readers = self.searcher.index, list[RowReader]()
+        if self.item_first_row is not None:
+            readers.append(ItemReader(self.item_first_row, settings.item_weights))
+        if self.item_words is not None and index.has_family("category"):
+            family = index.family("category")
+            readers.append(CategoryReader(family.first_row, family.rows, *self.item_words, settings.category_weights))
+        if index.has_family("segment"):
+            family = index.family("segment")
+            readers.append(SegmentReader(family.first_row, family.rows, settings.segment_weight))
+        self._readers = tuple(readers)
 
     def retrieve(
         self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False,
@@ -178,37 +212,25 @@ class Pipeline:
         """Turn queries into tokens and posting lists; ``tokens`` (B, K_u, d) are computed unless they are given."""
         self._check(queries)
         tokens = self.encoder.tokens(queries) if tokens is None else tokens
-        learned_rows, known = self._learned(queries, tokens)
-        found_rows, item_weights, item_indptr = item_rows(queries, self._item_weights, self.item_first_row or 0)
-        sizes = np.where(known, learned_rows.shape[1], 0) + np.diff(item_indptr)
-        indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        rows, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
-        item_start = indptr[:-1] + np.where(known, learned_rows.shape[1], 0)
-        place = np.repeat(item_start - item_indptr[:-1], np.diff(item_indptr)) + np.arange(len(found_rows))
-        rows[place], weights[place] = found_rows, item_weights
-        place = (indptr[:-1][known, None] + np.arange(learned_rows.shape[1])).ravel()
-        rows[place], weights[place] = learned_rows[known].ravel(), self.settings.learned_weight
-        return QueryState(queries, tokens, known, rows, weights, indptr, item_start)
+        known = self.encoder.has_tokens(queries)
+        learned = self._learned(tokens, known)
+        rows = concatenated([learned, *(reader.read(queries) for reader in self._readers)])
+        return QueryState(queries, tokens, known, *rows, rows.indptr[:-1] + np.diff(learned.indptr))
 
     def encode_one(
         self, history: np.ndarray, features: np.ndarray | None = None
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, int]:
-        """Return tokens (K_u, d) or None, rows, weights, and the place of the first item list, of one query."""
-        recent = history[-len(self._item_weights) :][::-1] if len(self._item_weights) else _NO_ROWS
-        item_rows = recent + np.int32(self.item_first_row or 0)
-        item_weights = self._item_weights[: len(recent)]
-        if not self._every_age_read:
-            item_rows, item_weights = item_rows[item_weights > 0], item_weights[item_weights > 0]
+        """Return tokens (K_u, d) or None, rows, weights, and the place of the first list of evidence, of one query."""
+        parts = [reader.read_one(history, features) for reader in self._readers]
         if not len(history) and not (features is not None and self.encoder.feature_width and np.any(features)):
-            return None, _NO_ROWS, _NO_ROWS, 0
+            return None, *_joined(parts), 0
         tokens = self.encoder.encode_one(history, features)
         if self.resolver is None or not self.settings.learned_weight:
-            return tokens, item_rows, item_weights, 0
+            return tokens, *_joined(parts), 0
         codes = self.encoder.codes(tokens[None], self.settings.probes)[0]
         learned = self.resolver.rows(codes).ravel()
-        rows = np.concatenate((learned, item_rows))
-        weights = np.concatenate((np.full(len(learned), self.settings.learned_weight, np.int32), item_weights))
-        return tokens, rows, weights, len(learned)
+        parts.insert(0, (learned, np.full(len(learned), self.settings.learned_weight, np.int32)))
+        return tokens, *_joined(parts), len(learned)
 
     def search(
         self, state: QueryState, k: int, *, include_seen: bool = False, allow: np.ndarray | None = None,
@@ -307,10 +329,9 @@ class Pipeline:
         }
 
     def _exact(
-        self, tokens: np.ndarray | None, item_rows: np.ndarray, item_weights: np.ndarray, ids: np.ndarray,
-        sums: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
-        """Return all-to-all score + cached_weight * cached sum + evidence_weight * cached sum of the item lists.
+        self, tokens: np.ndarray | None, rows: np.ndarray, weights: np.ndarray, ids: np.ndarray, sums: np.ndarray
+    ) -> np.ndarray:
+        """Return all-to-all score + cached_weight * cached sum + evidence_weight * cached sum of the lists ``rows``.
 
         A query that the encoder cannot read (no tokens) is scored by its lists alone.
         """
@@ -320,18 +341,20 @@ class Pipeline:
         scores = self.rescorer.score(tokens, ids)
         if self.settings.cached_weight:
             scores = scores + sums * (np.float32(self.settings.cached_weight) * scale)
-        if self.settings.evidence_weight and len(item_rows):
-            evidence = self.searcher.sums_of(item_rows, item_weights, ids)
+        if self.settings.evidence_weight and len(rows):
+            evidence = self.searcher.sums_of(rows, weights, ids)
             scores = scores + evidence * (np.float32(self.settings.evidence_weight) * scale)
         return scores.astype(np.float32, copy=False)
 
-    def _learned(self, queries: Queries, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the learned rows (B, K_u * probes) of tokens, and which queries have tokens (B,)."""
-        known = self.encoder.has_tokens(queries)
+    def _learned(self, tokens: np.ndarray, known: np.ndarray) -> Rows:
+        """Return the learned rows of tokens (B, K_u, d), none where they are not ``known`` (B,)."""
         if self.resolver is None or not self.settings.learned_weight:
-            return np.empty((len(queries), 0), np.int32), known
+            return Rows(NO_ROWS, NO_ROWS, np.zeros(len(known) + 1, np.int64))
         codes = self.encoder.codes(tokens, self.settings.probes)[0]
-        return self.resolver.rows(codes).reshape(len(queries), codes.shape[1] * codes.shape[2]), known
+        rows = self.resolver.rows(codes).reshape(len(known), codes.shape[1] * codes.shape[2])
+        indptr = np.concatenate([[0], np.cumsum(known * rows.shape[1])]).astype(np.int64)
+        kept = rows[known].ravel().astype(np.int32, copy=False)
+        return Rows(kept, np.full(len(kept), self.settings.learned_weight, np.int32), indptr)
 
     def _by_sums(self, candidates: Candidates, k: int) -> Hits:
         ids = candidates.ids[:, :k]
@@ -358,20 +381,23 @@ def _fill_order(run: Run) -> np.ndarray | None:
     return read_arrays(path)["order"] if path.exists() else None
 
 
+def _item_words(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    arrays = read_arrays(run.model_folder / FILES["category"])
+    return arrays["item_indptr"], arrays["item_words"]
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and weights of one query, family after family."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return NO_ROWS, NO_ROWS
+    return np.concatenate([rows for rows, _ in parts]), np.concatenate([weights for _, weights in parts])
+
+
 def _padded(values: np.ndarray, width: int, value: float) -> np.ndarray:
     if values.shape[1] == width:
         return np.ascontiguousarray(values)
     wide = np.full((len(values), width), value, values.dtype)
     wide[:, : values.shape[1]] = values
     return wide
-
-
-def item_rows(queries: Queries, weights: np.ndarray, first_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, weights, pointers of the lists of each query's last events, latest first, weight 0 left out."""
-    sizes = np.minimum(np.diff(queries.indptr), len(weights))
-    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    age = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes)
-    place = np.repeat(queries.indptr[1:], sizes) - 1 - age
-    read = weights[age] > 0
-    indptr = np.concatenate([[0], np.cumsum(read)]).astype(np.int64)[indptr]
-    return queries.items[place[read]].astype(np.int32) + np.int32(first_row), weights[age[read]], indptr

@@ -4,6 +4,7 @@ For a query token t and an item c with K_c unit tokens c_j (arXiv 2311.18213, se
 
     hadamard       S(t, c) = bias_c + [skip] sum_j t.c_j / (tau K_c) + MLP(sqrt(d) [t*c_1; ...; t*c_Kc])
     concatenation  S(t, c) = bias_c + [skip] sum_j t.c_j / (tau K_c) + MLP(sqrt(d) [t; c_1; ...; c_Kc])
+    mixture        S(t, c) = bias_c + [skip] sum_j t.c_j / (tau K_c) + mixture(t, c)    see ``index.mixture``
     dot, counts    S(t, c) = bias_c +        sum_j t.c_j / (tau K_c)
 
 A query's score is the sum of S over its K_u tokens, or of relu(S + b) when the activation was trained in.
@@ -20,8 +21,9 @@ import numpy as np
 from numba import njit
 
 from sparcode.errors import CorruptIndexError
+from sparcode.index.mixture import Mixture, mixture_shapes
 
-KINDS = ("hadamard", "concatenation", "dot", "counts")
+KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
 ITEM_BLOCK = 4096
 
 
@@ -32,7 +34,8 @@ class Rescorer:
         """Check shapes and lay the weights out for the kernels.
 
         ``arrays``: "item_tokens" (n, K_c, d), "item_bias" (n,), and for the MLP kinds "mlp.0.weight",
-        "mlp.0.bias", further "mlp.<i>.*", "mlp.out.weight" (H,), "mlp.out.bias" (). Raises CorruptIndexError.
+        "mlp.0.bias", further "mlp.<i>.*", "mlp.out.weight" (H,), "mlp.out.bias" (), for the mixture those of
+        ``mixture_shapes``. Raises CorruptIndexError.
         """
         self.spec = dict(spec)
         self.kind = str(spec["kind"])
@@ -43,12 +46,16 @@ class Rescorer:
         self.relu = spec.get("activation", "none") == "relu"
         self.bias = float(spec.get("bias") or 0.0)
         self.perceptron = self.kind in ("hadamard", "concatenation")
-        self.skip = bool(spec.get("skip", True)) or not self.perceptron
+        self.skip = bool(spec.get("skip", True)) or self.kind in ("dot", "counts")
         tokens = _expect(arrays, "item_tokens", (int(spec["items"]), self.item_tokens_per_item, self.width))
         self.item_count = len(tokens)
         self.flat = tokens.reshape(self.item_count, -1)
         self.item_bias = _expect(arrays, "item_bias", (self.item_count,))
         self._load_perceptron(arrays)
+        self.mixture: Mixture | None = None
+        if self.kind == "mixture":
+            parts = {name: _expect(arrays, name, shape) for name, shape in mixture_shapes(self.spec).items()}
+            self.mixture = Mixture(self.spec, parts, self.flat)
         self.bytes = sum(int(np.asarray(a).nbytes) for a in arrays.values())
 
     @classmethod
@@ -98,9 +105,12 @@ class Rescorer:
             raise IndexError(f"candidate ids must lie in 0..{self.item_count - 1}")
         out = np.zeros(len(candidates), np.float32)
         cosine = np.float32(1.0 / (self.temperature * self.item_tokens_per_item) if self.skip else 0.0)
+        interaction = np.zeros((0, 0), np.float32)
+        if self.mixture is not None:
+            interaction = self.mixture.of_candidates(tokens, candidates)
         score_candidates(
-            tokens, candidates, self.flat, self.item_bias, self.query_weight, self.item_weight, self.first_bias,
-            self.middle, self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine,
+            tokens, candidates, interaction, self.flat, self.item_bias, self.query_weight, self.item_weight,
+            self.first_bias, self.middle, self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine,
             np.float32(self.bias), self.relu, self.kind == "hadamard", out,
         )  # fmt: skip
         return out
@@ -125,6 +135,10 @@ class Rescorer:
         if self.skip:
             mean = flat.reshape(len(flat), -1, self.width).mean(axis=1) / np.float32(self.temperature)
             scores += tokens @ mean.T
+        if self.mixture is not None:
+            mixed = np.zeros((len(flat), len(tokens)), np.float32)
+            self.mixture.add(self.mixture.lanes(tokens), items.indices(self.item_count)[0], mixed)
+            scores += mixed.T
         if self.perceptron:
             for number, token in enumerate(tokens):
                 scores[number] += self._perceptron_of_token(token, flat)
@@ -152,10 +166,13 @@ def _expect(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...])
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def score_candidates(  # type: ignore[no-untyped-def]
-    tokens, candidates, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
+    tokens, candidates, interaction, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
     out_weight, out_bias, cosine, bias, relu, hadamard, out,
 ):  # fmt: skip
-    """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP)."""
+    """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP).
+
+    ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
+    """
     width, size, units = tokens.shape[1], flat.shape[1], first_bias.shape[0]
     folded = np.empty((size, units), np.float32)
     start = np.empty(units, np.float32)
@@ -183,6 +200,8 @@ def score_candidates(  # type: ignore[no-untyped-def]
                 for h in range(units):
                     total += out_weight[h] * max(hidden[h], np.float32(0.0))
                 score += total
+            if interaction.shape[0] > 0:
+                score += interaction[token, place]
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
 
 

@@ -8,7 +8,8 @@ book (concatenated: product, summed: residual), so the hidden units of a pair ar
 Partials of one item are computed once per codeword and reused by all codes that share the codeword. With one
 hidden layer the rest is one pass over the hidden units: w relu(a + b) = w max(b, -a) + w a, where a belongs to all
 books but the last and its second term is summed once per prefix. Concatenation: a is the item side and b the
-query side of the code. The cosine term splits over books in the same way.
+query side of the code. The cosine term splits over books in the same way. What a mixture of logits adds to it is
+not linear in the token and comes from decoded codes, see ``index.mixture``.
 
 Every pair runs through the same instructions, so its score does not
 depend on which other codes or items were scored with it: blocks and workers cannot change a byte.
@@ -70,6 +71,8 @@ class CodeScorer:
             model.out_weight, np.float32(model.out_bias), np.float32(cosine), plan.words, plan.ranges, plan.depths,
             plan.slots, plan.runs, plan.query_side, model.width, self.form, out,
         )  # fmt: skip
+        if model.mixture is not None and plan.lanes is not None:
+            model.mixture.add(plan.lanes, start, out)
         return out
 
 
@@ -78,7 +81,7 @@ class CodePlan:
 
     ``words`` (K, D) with D padded by zeros, ``ranges`` (M + 1,) the words of each book, ``depths`` (M,) the first item
     dimension each book multiplies, ``slots`` (C, M) int32, ``runs`` (R + 1,) bounds of runs of codes that differ only
-    in the last book, ``query_side`` (C, H) for concatenation.
+    in the last book, ``query_side`` (C, H) for concatenation, ``lanes`` the decoded codes for a mixture.
     """
 
     def __init__(self, scorer: CodeScorer, codes: np.ndarray) -> None:
@@ -104,6 +107,8 @@ class CodePlan:
         if side:
             weight = np.ascontiguousarray(scorer.rescorer.query_weight.T)
             project(decode(codes, books, scorer.kind), weight, self.query_side)
+        mixture = scorer.rescorer.mixture
+        self.lanes = None if mixture is None else mixture.lanes(decode(codes, books, scorer.kind))
 
 
 def _up(value: int, multiple: int) -> int:

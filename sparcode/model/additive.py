@@ -27,8 +27,9 @@ class AdditiveModel(TwoTowerModel):
     """A two-tower without attention: its query vector is a weighted sum over the last ``model.history`` items."""
 
     def __init__(self, config: Config, item_count: int, item_features: Features | None, feature_width: int = 0) -> None:
-        # The parent's tokenizer is not used: the smallest kind keeps it from costing anything.
-        super().__init__(updated(config, {"model.tokenizer": "dnn"}), item_count, item_features, 0)
+        # The parent's tokenizer and quantizer are not used: the smallest kinds keep them from costing anything.
+        unused = {"model.tokenizer": "dnn", "quantizer.books": 1, "quantizer.codewords": 2}
+        super().__init__(updated(config, unused), item_count, item_features, 0)
         del self.tokenizer
         width, history = config.model.width, config.model.history
         self.sources = nn.Parameter(torch.randn(item_count, width) * 0.02)

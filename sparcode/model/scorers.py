@@ -9,6 +9,7 @@ candidate and the rest is one batched matrix product.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -138,5 +139,9 @@ def build_scorer(config: ScorerConfig, width: int, item_tokens: int, item_count:
     """Return the scorer a configuration names; ``counts`` scores need no training and use ``dot`` for rescoring."""
     if config.kind in ("dot", "counts"):
         return Scorer(width, item_tokens, item_count, temperature)
-    kinds = {"hadamard": HadamardScorer, "concatenation": ConcatenationScorer}
+    from sparcode.model.mixture import MixtureScorer  # it derives from Scorer, so not before this module is whole
+
+    kinds: dict[str, Callable[[int, int, int, float, ScorerConfig], Scorer]] = {
+        "hadamard": HadamardScorer, "concatenation": ConcatenationScorer, "mixture": MixtureScorer,
+    }  # fmt: skip
     return kinds[config.kind](width, item_tokens, item_count, temperature, config)

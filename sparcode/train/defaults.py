@@ -20,7 +20,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     density = events / max(dataset.item_count, 1)
     content = dataset.item_features is not None if config.model.item_content is None else config.model.item_content
     chosen = _model(config, events, density, content) | _codes(config, dataset.item_count)
-    chosen |= _additive(config, events, density, content, chosen)
+    chosen |= _additive(config, events, density, content, chosen) | _families(config, dataset)
     if chosen["quantizer.codewords"] ** chosen["quantizer.books"] >= 2**62:
         raise ConfigError(
             f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "
@@ -37,9 +37,7 @@ def _model(config: Config, events: int, density: float, content: bool) -> dict[s
     blocks = model.blocks or (2 if events >= 500_000 else 1)
     heads = model.attention_heads or (2 if model.width % 2 == 0 else 1)
     length = train.epochs or epochs(events)
-    interaction = config.scorer.kind not in ("dot", "counts") or config.sparsity.target_density is not None
-    interaction = interaction or config.sparsity.bias is not None
-    fine_tune = math.ceil(0.4 * length) if interaction else 0
+    fine_tune = math.ceil(0.4 * length) if _has_untrained_parts(config) else 0
     return {
         "model.heads": model.heads or 1,
         "model.blocks": blocks,
@@ -52,12 +50,30 @@ def _model(config: Config, events: int, density: float, content: bool) -> dict[s
     }
 
 
+def _has_untrained_parts(config: Config) -> bool:
+    """Whether SparCode holds weights that a two-tower does not, or a ReLU that it was not trained for."""
+    more_tokens = (config.model.heads or 1) > 1 or config.model.item_tokens > 1
+    steered = config.sparsity.target_density is not None or config.sparsity.bias is not None
+    return more_tokens or steered or config.scorer.kind not in ("dot", "counts")
+
+
 def _codes(config: Config, items: int) -> dict[str, Any]:
     books = config.quantizer.books or 1
     return {
         "quantizer.books": books,
         "quantizer.codewords": config.quantizer.codewords or codewords(items, books),
     }
+
+
+def _families(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Choose the families that read words of users; ConfigError when one is asked for whose words the data lack."""
+    category, segment = config.families.category, config.families.segment
+    if category.enabled and not (dataset.item_features is not None and dataset.item_features.vocabulary):
+        raise ConfigError("families.category.enabled=true, but the data hold no categories of items (items.* file)")
+    described = dataset.user_features is not None and bool(dataset.user_features.vocabulary)
+    if segment.enabled and not described:
+        raise ConfigError("families.segment.enabled=true, but the data hold no categories of users (users.* file)")
+    return {"families.segment.enabled": described if segment.enabled is None else segment.enabled}
 
 
 def _additive(config: Config, events: int, density: float, content: bool, shared: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 from sparcode.config import Config
+from sparcode.data.dataset import Dataset
 from sparcode.index.arrays import export_encoder, write_arrays
 from sparcode.index.transitions import count_transitions
+from sparcode.index.word_lists import write_word_lists
 from sparcode.model.additive import AdditiveModel
+from sparcode.model.mixture import MixtureScorer
 from sparcode.model.scorers import PerceptronScorer
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.train.batches import epoch_batches
@@ -92,6 +95,11 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
             assert isinstance(layer, torch.nn.Linear)
             arrays |= {f"mlp.{number}.weight": to_array(layer.weight), f"mlp.{number}.bias": to_array(layer.bias)}
         arrays |= {"mlp.out.weight": to_array(scorer.out_weight), "mlp.out.bias": to_array(scorer.out_bias)}
+    parts = {}
+    if isinstance(scorer, MixtureScorer):
+        layers = 1
+        arrays |= {name: to_array(array) for name, array in scorer.arrays().items()}
+        parts = {name: getattr(config.scorer, name) for name in ("query_components", "item_components")}
     spec = {
         "kind": scorer.kind,
         "lists": "counts" if config.scorer.kind == "counts" else scorer.kind,
@@ -106,7 +114,7 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
         # Rescoring never cuts: ReLU belongs to the lists, which take b~ from "bias".
         "activation": "none",
     }
-    return spec, arrays
+    return spec | parts, arrays
 
 
 def export_codes(
@@ -139,6 +147,11 @@ def export_transitions(sequences: Sequences, item_count: int, config: Config, fo
     """Write the counted item -> next-item lists of the ``item`` family."""
     indptr, items, values = count_transitions(sequences, item_count, config.families.item)
     write_arrays(folder / "transitions.safetensors", {"indptr": indptr, "items": items, "values": values}, {})
+
+
+def export_word_lists(dataset: Dataset, config: Config, folder: Path) -> None:
+    """Write the counted lists of the ``category`` and ``segment`` families, where they are on."""
+    write_word_lists(dataset, config.families, folder)
 
 
 def export_fill_order(popularity: np.ndarray, folder: Path) -> None:

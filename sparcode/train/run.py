@@ -31,6 +31,7 @@ from sparcode.train.export import (
     export_sparcode,
     export_transitions,
     export_two_tower,
+    export_word_lists,
 )
 from sparcode.train.loop import Callback, LoopState, Trainer
 from sparcode.train.negatives import CandidateSampler
@@ -201,6 +202,7 @@ class TrainingJob:
         trainer, state = self.fit("sparcode", dataset, resume, warm)
         export_sparcode(trainer.model, folder)
         export_transitions(dataset.train, dataset.item_count, self.config, folder)
+        export_word_lists(dataset, self.config, folder)
         export_fill_order(dataset.popularity, folder)
         codes = export_codes(trainer.model, trainer.objective, dataset.train, self.config, folder)
         summary = _summary(state) | codes

@@ -27,9 +27,10 @@ def test_every_path_equals_the_formula(kind, layers, item_tokens, skip):
     assert np.allclose(rescorer.score_all(TOKENS[None])[0], table.sum(0), **tolerance)
 
 
-def test_trained_in_relu_is_applied_to_each_token(monkeypatch):
+@pytest.mark.parametrize("kind", ["hadamard", "mixture"])
+def test_trained_in_relu_is_applied_to_each_token(kind, monkeypatch):
     monkeypatch.setattr(module, "ITEM_BLOCK", 8)
-    rescorer, spec, arrays = random_rescorer("hadamard", activation="relu", bias=-0.5)
+    rescorer, spec, arrays = random_rescorer(kind, activation="relu", bias=-0.5)
     table = np.array([[max(literal(spec, arrays, t, item) - 0.5, 0) for item in range(37)] for t in TOKENS])
     assert np.allclose(rescorer.score(TOKENS, CANDIDATES), table.sum(0)[CANDIDATES], rtol=1e-4, atol=1e-3)
     assert np.allclose(rescorer.score_all(TOKENS[None])[0], table.sum(0), rtol=1e-4, atol=1e-3)
@@ -46,8 +47,9 @@ def test_kernels_equal_their_python_source(kind, layers, monkeypatch):
 
 
 def test_nothing_to_score_and_unknown_items():
-    rescorer, _, _ = random_rescorer("dot")
-    assert rescorer.score(TOKENS, np.empty(0, np.int32)).shape == (0,)
+    for kind in ("dot", "mixture"):
+        rescorer, _, _ = random_rescorer(kind)
+        assert rescorer.score(TOKENS, np.empty(0, np.int32)).shape == (0,)
     for bad in (-1, 37):
         with pytest.raises(IndexError, match="0..36"):
             rescorer.score(TOKENS, np.array([bad], np.int32))
@@ -69,3 +71,6 @@ def test_spec_and_arrays_must_fit():
         Rescorer(spec, {name: array for name, array in arrays.items() if name != "mlp.0.bias"})
     with pytest.raises(CorruptIndexError, match="shape"):
         Rescorer(spec | {"width": 6}, arrays)
+    _, spec, arrays = random_rescorer("mixture")
+    with pytest.raises(CorruptIndexError, match=r"mixture\.query\.maps"):
+        Rescorer(spec | {"query_components": 5}, arrays)

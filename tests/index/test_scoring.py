@@ -36,7 +36,8 @@ def test_equals_the_formula(kind, layers, item_tokens, quantizer, books):
     assert np.allclose(found, expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("kind", "layers"), [("hadamard", 1), ("hadamard", 2), ("concatenation", 1), ("dot", 0)])
+@pytest.mark.parametrize(("kind", "layers"), [("hadamard", 1), ("hadamard", 2), ("concatenation", 1),
+                                              ("mixture", 1), ("dot", 0)])  # fmt: skip
 def test_a_score_does_not_depend_on_its_company(kind, layers):
     rescorer, _, _ = random_rescorer(kind, layers=layers, hidden=40)
     codebooks, codes = some_codes("product", 2)
@@ -47,8 +48,9 @@ def test_a_score_does_not_depend_on_its_company(kind, layers):
         assert part.tobytes() == np.ascontiguousarray(whole[7:30, start:stop]).tobytes()
 
 
-def test_no_codes_no_items():
-    rescorer, _, _ = random_rescorer("hadamard")
+@pytest.mark.parametrize("kind", ["hadamard", "mixture"])
+def test_no_codes_no_items(kind):
+    rescorer, _, _ = random_rescorer(kind)
     codebooks, codes = some_codes("product", 2)
     scorer = CodeScorer(rescorer, codebooks, "product")
     assert scorer.scores(scorer.plan(codes[:0])).shape == (37, 0)

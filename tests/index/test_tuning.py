@@ -29,7 +29,7 @@ def test_ndcg_is_the_one_that_evaluation_reports(seed):
     part, random = held_out(seed=seed), np.random.default_rng(seed)
     ids = np.array([random.permutation(ITEMS)[:10] for _ in range(len(part))], np.int32)
     ids[random.random(ids.shape) < 0.1] = NO_ITEM
-    reported = per_query_metrics(ids, part.target_indptr, part.target_items)["ndcg@10"]
+    reported = per_query_metrics(ids, part.target_indptr, part.target_items, (10,))["ndcg@10"]
     assert ndcg(ids, part) == pytest.approx(reported.mean())
 
 

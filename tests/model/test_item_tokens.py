@@ -86,3 +86,22 @@ def test_without_content_no_id_is_hidden():
 
 def test_a_zero_vector_stays_zero():
     assert torch.equal(unit(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_an_item_never_seen_is_known_by_its_content_alone():
+    items = made(features())
+    before = items.table()
+    seen = torch.ones(ITEMS, dtype=torch.bool)
+    seen[4] = False
+    items.learn_ids_of(seen)
+    after = items.table()
+    torch.testing.assert_close(after[seen], before[seen])
+    torch.testing.assert_close(after[4], items.content()[4])
+    after[4].sum().backward()
+    assert not items.embedding.grad.any()
+
+
+def test_without_content_every_id_counts():
+    items = made(None)
+    items.learn_ids_of(torch.zeros(ITEMS, dtype=torch.bool))
+    torch.testing.assert_close(items.table(), items.embedding)

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from sparcode.config import ScorerConfig
+from sparcode.model import mixture
+from sparcode.model.item_tokens import unit
+from sparcode.model.mixture import MixtureScorer
 from sparcode.model.scorers import HadamardScorer, PerceptronScorer, Scorer, build_scorer
 
 GROUPS, POSITIONS, HEADS, CANDIDATES, ITEM_TOKENS, WIDTH, HIDDEN, ITEMS = 2, 3, 5, 7, 3, 11, 13, 17
@@ -39,6 +42,8 @@ def literal(scorer: Scorer, token: np.ndarray, item: np.ndarray, number: int) ->
     if scorer.skip:
         cosine = sum(token[x] * item[j][x] for j in range(len(item)) for x in range(WIDTH))
         score += cosine / (TEMPERATURE * len(item))
+    if isinstance(scorer, MixtureScorer):
+        return score + literal_mixture(scorer, list(token), [value for part in item for value in part])
     if not isinstance(scorer, PerceptronScorer):
         return score
     if isinstance(scorer, HadamardScorer):
@@ -54,6 +59,26 @@ def literal(scorer: Scorer, token: np.ndarray, item: np.ndarray, number: int) ->
     return score + out + float(scorer.out_bias)
 
 
+def literal_mixture(scorer: MixtureScorer, token: list[float], item: list[float]) -> float:
+    """The gated sum of all logits of a token (d,) and an item's tokens in a row (K_c d,)."""
+
+    def product(matrix: torch.Tensor, vector: list[float]) -> list[float]:
+        return [sum(float(w) * v for w, v in zip(row, vector, strict=True)) for row in matrix]
+
+    logits = []
+    for query_map in scorer.query_maps:
+        for item_map in scorer.item_maps:
+            q, e = product(query_map, token), product(item_map, item)
+            norm = math.sqrt(sum(x * x for x in q) * sum(x * x for x in e))
+            logits.append(sum(x * y for x, y in zip(q, e, strict=True)) / (norm * TEMPERATURE))
+    sums = zip(product(scorer.hidden_weight, logits), scorer.hidden_bias, strict=True)
+    hidden = [max(0.0, total + float(bias)) for total, bias in sums]
+    sides = product(scorer.query_gate, token), product(scorer.item_gate, item), product(scorer.out_weight, hidden)
+    shares = [math.exp(x + y + z + float(bias)) for x, y, z, bias in zip(*sides, scorer.out_bias, strict=True)]
+    mixed = sum(share * logit for share, logit in zip(shares, logits, strict=True)) / sum(shares)
+    return mixed if scorer.scale is None else mixed * float(scorer.scale)
+
+
 CASES = [
     ("dot", 3, {}),
     ("hadamard", 3, {}),
@@ -62,6 +87,8 @@ CASES = [
     ("hadamard", 3, {"skip": False}),
     ("concatenation", 3, {}),
     ("concatenation", 1, {"layers": 2, "skip": False}),
+    ("mixture", 3, {"query_components": 3, "item_components": 2}),
+    ("mixture", 1, {"query_components": 1, "skip": False}),
 ]
 
 
@@ -87,7 +114,7 @@ def test_pairs_are_the_diagonal_of_candidates(kind, item_tokens, options):
         torch.testing.assert_close(found, everything[..., c])
 
 
-@pytest.mark.parametrize("kind", ["hadamard", "concatenation"])
+@pytest.mark.parametrize("kind", ["hadamard", "concatenation", "mixture"])
 def test_gradients_of_candidates_and_pairs_agree(kind):
     scorer, (tokens, items, ids) = made(kind), inputs()
     tokens.requires_grad_()
@@ -100,18 +127,39 @@ def test_gradients_of_candidates_and_pairs_agree(kind):
         torch.testing.assert_close(left, right)
 
 
-def test_training_starts_at_the_cosine_model():
+@pytest.mark.parametrize("kind", ["hadamard", "concatenation", "mixture"])
+def test_training_starts_at_the_cosine_model(kind):
     torch.manual_seed(0)
-    config = ScorerConfig(kind="hadamard", hidden=HIDDEN)
+    config = ScorerConfig(kind=kind, hidden=HIDDEN)
     scorer, (tokens, items, ids) = build_scorer(config, WIDTH, ITEM_TOKENS, ITEMS, TEMPERATURE), inputs()
     dot = build_scorer(ScorerConfig(kind="dot"), WIDTH, ITEM_TOKENS, ITEMS, TEMPERATURE)
     tokens, items = tokens.float(), items.float()
     torch.testing.assert_close(scorer.candidates(tokens, items, ids), dot.candidates(tokens, items, ids))
 
 
-def test_without_the_cosine_gradient_flows_from_the_start():
+def test_a_mixture_without_the_cosine_starts_near_it():
     torch.manual_seed(0)
-    scorer = build_scorer(ScorerConfig(hidden=HIDDEN, skip=False), WIDTH, ITEM_TOKENS, ITEMS, TEMPERATURE)
+    config = ScorerConfig(kind="mixture", hidden=HIDDEN, skip=False)
+    scorer, (tokens, items, ids) = build_scorer(config, WIDTH, ITEM_TOKENS, ITEMS, TEMPERATURE), inputs()
+    tokens, items = unit(tokens.float()), unit(items.float())
+    mean = unit(items.mean(dim=2))
+    wanted = torch.einsum("gphd,gnd->gphn", tokens, mean) / TEMPERATURE
+    torch.testing.assert_close(scorer.candidates(tokens, items, ids), wanted, atol=0.1 / TEMPERATURE, rtol=0)
+
+
+def test_a_mixture_does_not_depend_on_its_blocks(monkeypatch):
+    scorer, arguments = made("mixture"), inputs()
+    whole = scorer.candidates(*arguments)
+    monkeypatch.setattr(mixture, "PAIRS", 2 * CANDIDATES)
+    torch.testing.assert_close(scorer.candidates(*arguments), whole)
+    with torch.no_grad():
+        torch.testing.assert_close(scorer.candidates(*arguments), whole.detach())
+
+
+@pytest.mark.parametrize("kind", ["hadamard", "concatenation", "mixture"])
+def test_without_the_cosine_gradient_flows_from_the_start(kind):
+    torch.manual_seed(0)
+    scorer = build_scorer(ScorerConfig(kind=kind, hidden=HIDDEN, skip=False), WIDTH, ITEM_TOKENS, ITEMS, TEMPERATURE)
     tokens, items, ids = inputs()
     tokens = tokens.float().requires_grad_()
     scorer.candidates(tokens, items.float(), ids).sum().backward()

@@ -77,6 +77,8 @@ def test_content_is_used_where_there_is_any(dataset):
     [
         ({"scorer.kind": "dot"}, 0),
         ({"scorer.kind": "counts"}, 0),
+        ({"scorer.kind": "dot", "model.heads": 3}, 4),
+        ({"scorer.kind": "dot", "model.item_tokens": 2}, 4),
         ({"scorer.kind": "hadamard"}, 4),
         ({"scorer.kind": "concatenation"}, 4),
         ({"scorer.kind": "dot", "sparsity.target_density": 5.0}, 4),
@@ -85,7 +87,10 @@ def test_content_is_used_where_there_is_any(dataset):
     ],
 )
 def test_fine_tuning_is_for_what_the_two_tower_has_not(dataset, changes, wanted):
-    assert resolve(tiny_config(**{"train.epochs": 10} | changes), dataset).train.fine_tune_epochs == wanted
+    assert (
+        resolve(tiny_config(**{"train.epochs": 10, "model.heads": 1} | changes), dataset).train.fine_tune_epochs
+        == wanted
+    )
 
 
 def test_config_of_each_system(dataset):
@@ -114,9 +119,10 @@ def test_codes_stay_within_bounds(items, books):
 
 
 def test_epochs_fall_with_the_size_of_the_data():
-    assert epochs(0) == epochs(100_000) == 30
-    assert epochs(250_000) == 20
-    assert epochs(10**9) == 10
+    lengths = [epochs(events) for events in (0, 50_000, 200_000, 1_000_000, 10**9)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert 20 <= lengths[0] <= 40
+    assert 5 <= lengths[-1] <= 15
 
 
 def test_sparser_data_are_held_back_more_and_told_apart_more_sharply():
