@@ -166,7 +166,7 @@ def bytes_of(run: Run) -> dict[str, int]:
     pipeline = Pipeline.open(run.folder)
     sizes = {
         "cache": int(pipeline.searcher.index.cache_bytes), "rescoring": int(pipeline.rescorer.bytes),
-        "encoder": int(pipeline.encoder.bytes),
+        "encoder": int(pipeline.encoder_bytes),
     }  # fmt: skip
     if "two-tower" in available(run):
         tower = open_two_tower(run)

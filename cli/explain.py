@@ -63,6 +63,8 @@ def _place(explanation: dict[str, Any]) -> str:
 def _name(part: dict[str, Any]) -> str:
     if part["family"] == "item":
         return f"after item {part.get('item_id', part['code'])} {part.get('title') or ''}".rstrip()
+    if "word" in part:
+        return f"{part['family']} {part['word']}"
     code = part["code"]
     return f"{part['family']} code {' '.join(map(str, code)) if isinstance(code, list) else code}"
 

@@ -182,11 +182,12 @@ class CategoryFamilyConfig(Section):
 
 
 class SegmentFamilyConfig(Section):
-    """Categories of the user: what users of that category take; they also answer users without a history."""
+    """Categories of the user: what users of that category take; they also answer users without a history.
 
-    enabled: bool | None = Field(
-        None, description="read lists of the user's categories; absent: if the data hold categories of users"
-    )
+    Off by default: on ml-100k its lists ranked no better than popularity for users without a history.
+    """
+
+    enabled: bool = Field(False, description="read lists of the user's categories")
     length: int = Field(200, ge=1, description="postings a category")
 
 

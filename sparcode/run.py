@@ -92,7 +92,7 @@ class Run:
     @property
     def reads_user_features(self) -> bool:
         """Whether the tokenizer or the segment family reads the features of users."""
-        return self.config.model.user_features or bool(self.config.families.segment.enabled)
+        return self.config.model.user_features or self.config.families.segment.enabled
 
     @property
     def model_folder(self) -> Path:

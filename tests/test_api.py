@@ -183,7 +183,7 @@ def test_info(model: SparCode):
     assert told["verified"] is True
     for part in ("cache_bytes", "rescoring_bytes", "encoder_bytes"):
         assert told[part] > 0
-    assert {family["name"] for family in told["index"]["families"]} == {"learned", "item", "segment"}
+    assert {family["name"] for family in told["index"]["families"]} == {"learned", "item"}
     assert told["training"]["sparcode"]["epochs_run"] >= 1
 
 

@@ -192,7 +192,12 @@ class Job:
         path = self.run.folder / "query.json"
         taken = read_json(path) if path.exists() else {}
         lists = taken.get("item_lists") if "taken_from" in taken else None
-        return None if lists is None else ListSettings(**lists)
+        if lists is None:
+            return None
+        try:
+            return ListSettings(**lists)
+        except TypeError:
+            raise RunError(f"{path}: item_lists {lists} found, expected the settings of an evaluated run") from None
 
     def _choose_codes(self) -> Stored:
         arrays = read_arrays(self.model / "codes.safetensors")

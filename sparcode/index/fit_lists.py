@@ -15,7 +15,7 @@ import numpy as np
 from sparcode.config import ItemFamilyConfig
 from sparcode.index.assembly import assemble
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings
-from sparcode.index.pipeline import item_rows
+from sparcode.index.families import item_rows
 from sparcode.index.searcher import Searcher
 from sparcode.index.tuning import CUTOFF, integer_weights, ndcg
 from sparcode.types import EvaluationSet

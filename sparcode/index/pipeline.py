@@ -17,7 +17,6 @@ from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
 from sparcode.index.families import NO_ROWS, CategoryReader, ItemReader, RowReader, Rows, SegmentReader, concatenated
-from sparcode.index.families import item_rows as item_rows
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.searcher import Searcher
 from sparcode.index.searcher import open as open_searcher
@@ -181,11 +180,16 @@ class Pipeline:
         """Answer a batch: min(k, eligible) items each, best first, filled by popularity where lists run out.
 
         ``rescore``: R candidates rescored exactly (at least k; 0 = cached sums only; None = the run's default).
-        ``allow``, ``deny``: (n,) bool. Raises QueryError on a bad k or unknown items.
+        ``allow``, ``deny``: (n,) bool; when no more than R items are allowed, all of them are rescored, whether a list
+        holds them or not. Raises QueryError on a bad k or unknown items.
         """
         depth = self._depth(k, rescore)
         state = self.encode(queries)
-        candidates = self.search(state, max(k, depth), include_seen=include_seen, allow=allow, deny=deny)
+        few = None if allow is None or not depth else np.flatnonzero(allow if deny is None else allow & ~deny)
+        if few is not None and len(few) <= depth:
+            candidates = self._all_of(state, few.astype(np.int32), include_seen)
+        else:
+            candidates = self.search(state, max(k, depth), include_seen=include_seen, allow=allow, deny=deny)
         hits = self.rescore(state, candidates, k) if depth else self._by_sums(candidates, k)
         return self.fill(hits, queries, include_seen=include_seen, allow=allow, deny=deny)
 
@@ -244,6 +248,20 @@ class Pipeline:
             allow=allow, deny=deny, threads=threads,
         )  # fmt: skip
         return Candidates(result.ids, result.sums)
+
+    def _all_of(self, state: QueryState, items: np.ndarray, include_seen: bool) -> Candidates:
+        """Return ``items`` (R,) as the candidates of every query that reads anything, less its own history."""
+        ids = np.full((len(state.queries), len(items)), NO_ITEM, np.int32)
+        sums = np.zeros(ids.shape, np.uint32)
+        for row in range(len(ids)):
+            low, high = state.indptr[row], state.indptr[row + 1]
+            if not state.known[row] and low == high:
+                continue
+            seen = np.zeros(len(items), bool) if include_seen else np.isin(items, state.queries.history(row))
+            own = items[~seen]
+            ids[row, : len(own)] = own
+            sums[row, : len(own)] = self.searcher.sums_of(state.rows[low:high], state.weights[low:high], own)
+        return Candidates(ids, sums)
 
     def rescore(self, state: QueryState, candidates: Candidates, k: int) -> Hits:
         """Score the candidates exactly and keep the best k of each query."""

@@ -20,7 +20,8 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     density = events / max(dataset.item_count, 1)
     content = dataset.item_features is not None if config.model.item_content is None else config.model.item_content
     chosen = _model(config, events, density, content) | _codes(config, dataset.item_count)
-    chosen |= _additive(config, events, density, content, chosen) | _families(config, dataset)
+    chosen |= _additive(config, events, density, content, chosen)
+    _check_families(config, dataset)
     if chosen["quantizer.codewords"] ** chosen["quantizer.books"] >= 2**62:
         raise ConfigError(
             f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "
@@ -65,15 +66,14 @@ def _codes(config: Config, items: int) -> dict[str, Any]:
     }
 
 
-def _families(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Choose the families that read words of users; ConfigError when one is asked for whose words the data lack."""
+def _check_families(config: Config, dataset: Dataset) -> None:
+    """Raise ConfigError when a family is asked for whose words the data lack."""
     category, segment = config.families.category, config.families.segment
     if category.enabled and not (dataset.item_features is not None and dataset.item_features.vocabulary):
         raise ConfigError("families.category.enabled=true, but the data hold no categories of items (items.* file)")
     described = dataset.user_features is not None and bool(dataset.user_features.vocabulary)
     if segment.enabled and not described:
         raise ConfigError("families.segment.enabled=true, but the data hold no categories of users (users.* file)")
-    return {"families.segment.enabled": described if segment.enabled is None else segment.enabled}
 
 
 def _additive(config: Config, events: int, density: float, content: bool, shared: dict[str, Any]) -> dict[str, Any]:

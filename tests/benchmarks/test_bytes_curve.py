@@ -1,4 +1,4 @@
-"""benchmarks/bytes_curve.py on a small run: every point is measured once, the run is left as it was, a plot is drawn."""
+"""benchmarks/bytes_curve.py on a small run: each point is measured once, the run is left alone, a plot is drawn."""
 
 from __future__ import annotations
 

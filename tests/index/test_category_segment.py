@@ -213,7 +213,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_world(planted_groups(60, 40, 4, 10), folder / "data")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = tiny_config(**{"families.category.enabled": True, "families.category.length": 9})
+        words = {"families.category.enabled": True, "families.category.length": 9, "families.segment.enabled": True}
+        config = tiny_config(**words)
         train_run(str(data), folder / "run", config, progress=False, baselines=False)
     return folder / "run"
 
@@ -370,10 +371,8 @@ def test_lists_that_were_not_counted_are_asked_for_in_one_line(run: Path):
 def test_families_follow_the_data(trained: Path):
     dataset = Run.open(trained).dataset
     bare = replace(dataset, item_features=None, user_features=None)
-    assert Run.open(trained).config.families.segment.enabled is True
-    assert resolve(updated(Config(), TINY), dataset).families.segment.enabled is True
-    assert resolve(updated(Config(), TINY), bare).families.segment.enabled is False
-    assert resolve(tiny_config(**{"families.segment.enabled": False}), dataset).families.segment.enabled is False
+    for name in ("category", "segment"):
+        assert getattr(resolve(updated(Config(), TINY), dataset).families, name).enabled is False
     for name in ("category", "segment"):
         with pytest.raises(ConfigError, match=f"families.{name}.enabled=true, but the data hold no categories"):
             resolve(tiny_config(**{f"families.{name}.enabled": True}), bare)

@@ -68,10 +68,17 @@ def slow_sums(pipeline: Pipeline, pairs: list[tuple[int, int]]) -> Counter:
     return sums
 
 
-def slow_answer(pipeline: Pipeline, history: list[int], k: int, rescore: int, eligible: set[int]) -> list:
-    """Return [(item, score)] of one query, nan for filled places, padded with (NO_ITEM, -inf)."""
+def slow_answer(
+    pipeline: Pipeline, history: list[int], k: int, rescore: int, eligible: set[int], few: bool = False
+) -> list:
+    """Return [(item, score)] of one query, nan for filled places, padded with (NO_ITEM, -inf).
+
+    ``few``: no more items are allowed than are rescored, so that all of them are candidates.
+    """
     learned, items = slow_rows(pipeline, history)
     sums = slow_sums(pipeline, learned + items)
+    if few and history:
+        sums = Counter({item: sums[item] for item in eligible})
     found = sorted((item for item in sums if item in eligible), key=lambda item: (-sums[item], item))
     scale = pipeline.searcher.scale
     if rescore:
@@ -167,7 +174,8 @@ def test_filters_and_fill(case, history, k, rescore, include_seen, allow, deny):
     found = hits.ids[0][hits.ids[0] != NO_ITEM].tolist()
     assert len(found) == min(k, len(eligible)) == len(set(found))
     assert set(found) <= eligible
-    check(hits, 0, slow_answer(pipeline, history, k, rescore, eligible))
+    few = allow is not None and rescore > 0 and len(allow - (deny or set())) <= max(k, rescore)
+    check(hits, 0, slow_answer(pipeline, history, k, rescore, eligible, few))
     # What popularity filled stands last, most popular first.
     places = np.flatnonzero(hits.filled[0]).tolist()
     assert places == list(range(len(found) - len(places), len(found)))
@@ -299,3 +307,16 @@ def test_bad_numbers_are_one_line(bad: dict):
 def test_unknown_internal_items_are_refused(item: int):
     with pytest.raises(QueryError, match=f"outside 0..{ITEMS - 1}"):
         made("both").retrieve(queries_of([[1, item]]), 3)
+
+
+def test_few_allowed_items_are_all_rescored_whatever_the_lists_hold(pipeline: Pipeline):
+    allow = np.zeros(ITEMS, bool)
+    allow[[2, 6, 17, 20, 21]] = True
+    queries = queries_of(HISTORIES)
+    hits = pipeline.retrieve(queries, 3, rescore=5, allow=allow)
+    everything = pipeline.retrieve_exhaustive(queries, ITEMS)
+    for row, history in enumerate(HISTORIES):
+        if not history:
+            continue
+        wanted = [item for item in everything.ids[row].tolist() if item != NO_ITEM and allow[item]][:3]
+        assert [item for item in hits.ids[row].tolist() if item != NO_ITEM] == wanted
