@@ -23,7 +23,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	for script in $(filter-out benchmarks/results%.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/results%.py benchmarks/peer_%.py benchmarks/shared.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 # Hours: docs/results.md and benchmarks/results/results.json; goes on where it was stopped. Data sets are looked for in
 # SPARCODE_DATA; RESULTS="--list", RESULTS="--only main --seeds 0" and the like choose.

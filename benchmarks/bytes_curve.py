@@ -1,8 +1,8 @@
 """What does a byte buy? NDCG@10 of one trained run under indexes of many sizes, beside dense search at its own sizes.
 
-One run is trained with the defaults, or given with --run; its index is built anew for every point: item lists from 5 to
-60 learned postings, with and without learned codes of 16 to 128 postings. Dense points are the exact two-tower over its
-float32 vectors, and the bytes an HNSW graph adds to them (64 links of 4 bytes an item, as faiss with M = 32).
+One run is trained with the defaults, or given with --run; its index is built anew for each point under a byte budget,
+a share of the bytes of an HNSW index over the same items: all families, and item lists alone. Dense points are exact
+search over the two-tower's float32 vectors, and with the graph of HNSW (64 links of 4 bytes an item, as faiss with M = 32).
 Quality is measured on test; the sizes are points of a curve, none of them is chosen.
 
     python benchmarks/bytes_curve.py DATA [--run RUN] [--set KEY=VALUE]
@@ -18,6 +18,7 @@ from typing import Any
 from shared import Results, Row, config_of, folders, label, notes, parser_of, table, trained
 
 from sparcode.config import updated
+from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import EvaluationResult, evaluate
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
@@ -26,9 +27,9 @@ from sparcode.index.build import build_index
 from sparcode.retrievers.registry import open_retriever
 from sparcode.run import Run
 
-ITEM_LENGTHS = (5, 10, 20, 40, 60)
-CODE_LENGTHS = (0, 32, 128)
-"""Mean postings of a learned code; 0: item lists alone."""
+SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+"""Byte budgets, as shares of HNSW's bytes."""
+KINDS: dict[str, Row] = {"all families": {}, "item lists alone": {"families.learned.enabled": False}}
 LINK_BYTES = 2 * 32 * 4
 SYSTEMS = ("sparcode-cache", "sparcode")
 METRICS = ("recall@10", "ndcg@10", "recall@50")
@@ -46,20 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     results = Results(out, f"{label(options.data)}: quality against bytes", markdown_of)
     identity = {"data": label(options.data), "model_hash": run.model_hash}
     results.cell(identity | {"system": "two-tower"}, lambda: measure_dense(run))
-    for codes in CODE_LENGTHS:
-        for length in ITEM_LENGTHS:
-            overrides = overrides_of(length, codes)
-            results.cell(identity | {"overrides": overrides}, lambda o=overrides: measure(run, work, o))
+    budget = hnsw_bytes(run) / 1e6
+    for kind in KINDS:
+        for share in SHARES:
+            point = {"kind": kind, "share": share, "budget_mb": share * budget}
+            results.cell(identity | point, lambda p=point: measure(run, work, p))
     plot(results.asked, options.plot or out.with_suffix(".png"))
     results.show()
     return results
 
 
-def overrides_of(item_length: int, code_length: int) -> Row:
-    """Return what one point of the curve changes in the configuration of the run."""
-    counted = min(item_length, 20)
-    changes: Row = {"families.item.additive_length": item_length, "families.item.length": counted}
-    return changes | ({"families.learned.length": code_length} if code_length else {"families.learned.enabled": False})
+def hnsw_bytes(run: Run) -> int:
+    """Return the bytes of an HNSW index over the two-tower's item vectors."""
+    exact: Any = open_retriever(run, "two-tower")
+    return int(exact.bytes + LINK_BYTES * run.record["items"])
 
 
 def measure_dense(run: Run) -> Row:
@@ -67,16 +68,19 @@ def measure_dense(run: Run) -> Row:
     with one_thread():
         exact: Any = open_retriever(run, "two-tower")
         row = _figures(_evaluated(run, "two-tower"))
-    return {"two-tower": row, "vector_bytes": exact.bytes, "hnsw_bytes": exact.bytes + LINK_BYTES * run.record["items"]}
+    return {"two-tower": row, "vector_bytes": exact.bytes, "hnsw_bytes": hnsw_bytes(run)}
 
 
-def measure(run: Run, work: Path, overrides: Row) -> Row:
+def measure(run: Run, work: Path, point: Row) -> Row:
     """Build one index beside the run, which stays as it is, and evaluate it with and without rescoring."""
     copy = work / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns("index", "index-work", "query.json"))
     with one_thread():
-        built = build_index(copy, overrides=overrides)
+        try:
+            built = build_index(copy, policy="budget", budget_mb=point["budget_mb"], overrides=KINDS[point["kind"]])
+        except BudgetError as problem:
+            return {"infeasible": str(problem)}
         row: Row = {name: _figures(_evaluated(Run.open(copy), name)) for name in SYSTEMS}
     shutil.rmtree(copy)
     return row | {"cache_bytes": built["cache_bytes"], "build_s": built["build_s"]}
@@ -98,7 +102,9 @@ def markdown_of(rows: list[Row]) -> str:
         "MB of the cache (lists, offsets, fallback); rescoring reads item vectors besides, as exact search does",
         "brackets: 95 % bootstrap interval over test users; one seed",
     ]
-    return table(header, [cells for row in rows for cells in _cells(row)]) + notes(lines)
+    lines += [f"{_name(row)}: {row['infeasible']}" for row in rows if "infeasible" in row]
+    built = [row for row in rows if "infeasible" not in row]
+    return table(header, [cells for row in built for cells in _cells(row)]) + notes(lines)
 
 
 def _cells(row: Row) -> list[list[str]]:
@@ -112,10 +118,7 @@ def _cells(row: Row) -> list[list[str]]:
 
 
 def _name(row: Row) -> str:
-    overrides = row["config"]["overrides"]
-    codes = overrides.get("families.learned.length")
-    lists = f"item lists of {overrides['families.item.additive_length']}"
-    return lists + (f", codes of {codes}" if codes else "")
+    return f"{row['config']['kind']}, {row['config']['share']:.0%} of HNSW"
 
 
 def _interval(figures: Row) -> str:
@@ -124,18 +127,18 @@ def _interval(figures: Row) -> str:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Draw NDCG@10 of the cache against its bytes, one line a mean length of learned codes, and dense search beside."""
+    """Draw NDCG@10 of the cache against its bytes, one line a kind of index, and dense search beside."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.5, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for codes in CODE_LENGTHS:
-        points = [row for row in rows if "cache_bytes" in row and _codes(row) == codes]
+    for kind in KINDS:
+        points = [row for row in rows if "cache_bytes" in row and row["config"]["kind"] == kind]
         sizes = [row["cache_bytes"] / 1e6 for row in points]
-        named = f"item lists + codes of {codes}" if codes else "item lists alone"
-        axes.plot(sizes, [row["sparcode-cache"]["metrics"]["ndcg@10"] for row in points], marker="o", label=named)
+        quality = [row["sparcode-cache"]["metrics"]["ndcg@10"] for row in points]
+        axes.plot(sizes, quality, marker="o", label=f"sparcode-cache: {kind}")
     for row in rows:
         if "two-tower" in row:
             value = row["two-tower"]["metrics"]["ndcg@10"]
@@ -148,10 +151,6 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=140)
-
-
-def _codes(row: Row) -> int:
-    return int(row["config"]["overrides"].get("families.learned.length", 0))
 
 
 if __name__ == "__main__":

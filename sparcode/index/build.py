@@ -26,10 +26,9 @@ from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.assembly import assemble, select
 from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut
 from sparcode.index.encoder import Encoder
-from sparcode.index.evidence import ListSettings, fixed_settings, open_evidence
 from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
 from sparcode.index.fit import default_settings, fit_settings
-from sparcode.index.fit_lists import fit_lists
+from sparcode.index.item_family import make_item_family
 from sparcode.index.layout import MAX_CODE_TABLE, Index, composite
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
@@ -39,7 +38,6 @@ from sparcode.index.searcher import Searcher
 from sparcode.index.shards import Block, Candidates, open_scorer, read_shards, run_block
 from sparcode.index.store import publish
 from sparcode.index.stored import Stored, busiest, fallback_table, nearest_rows
-from sparcode.index.tuning import integer_weights, validation_sample
 from sparcode.index.word_lists import open_word_lists
 from sparcode.run import Run
 from sparcode.seeding import generator
@@ -52,6 +50,8 @@ AFFORDED = 16
 """Policy budget: no more codes are stored than the storage can give this many postings each."""
 HEAD_ROOM = 4.0
 """Candidates scored for a budget, as a multiple of what it can keep; the solver needs room to move."""
+ITEM_SHARE = 0.6
+"""Policy budget: share of the bytes that the postings of item lists may take when there are learned codes too."""
 POSTING_BYTES = 4
 SAMPLE_PAIRS = 1 << 22
 
@@ -131,15 +131,27 @@ class Job:
         self.arrays = read_arrays(self.model / "encoder.safetensors")
         self.score_seconds = 0.0
         self.item_count = int(self.encoder.spec["items"])
-        self.item_weights: tuple[int, ...] = ()
-        self.list_info: dict[str, Any] = {}
-        self.items = self._item_lists()
+        self.items: Arrays | None = None
         # Rows of segments stand before those of categories, which may be left out after the fit: the first family
         # gives the scale, and it must stay the one that was fitted.
         found = open_word_lists(self.model, config.families)
         self.words: dict[str, Arrays] = {name: found[name] for name in ("segment", "category") if name in found}
+        lists, self.item_weights, self.list_info = make_item_family(run, config, self._most_item_postings())
+        self.items = None if lists is None else lists._asdict()
         self.list_reads: dict[str, float] = {}
         self.learned: _Learned | None = None
+
+    def _most_item_postings(self) -> int | None:
+        """Return how many postings of item lists a byte budget affords beside one learned code; None without one."""
+        if self.settings.budget_mb is None:
+            return None
+        budget, quantizer = self.settings.budget_mb * 1e6, self.encoder.spec.get("quantizer")
+        share, reserved = budget, 8 * (self.item_count + 1)
+        if self.config.families.learned.enabled and quantizer is not None:
+            share = ITEM_SHARE * budget
+            reserved += self._fixed_bytes(1, int(quantizer["books"]), int(quantizer["codewords"]))
+            reserved += POSTING_BYTES * min(AFFORDED, self.item_count)
+        return max(0, int(min(share, budget - reserved) // POSTING_BYTES))
 
     def index(self) -> tuple[Index, dict[str, Any]]:
         """Return the finished index and what to remember about it."""
@@ -167,37 +179,6 @@ class Job:
         reads, queries = self._validation_reads(stored, table)
         candidates, cut = self._cut(open_scorer(self.model), stored, reads, sum(self.list_reads.values()))
         return _Learned(stored, table, select(candidates, cut), cut, reads, queries)
-
-    def _item_lists(self) -> Arrays | None:
-        """Make the lists of the item family, fitted on validation where there is any."""
-        family = self.config.families.item
-        evidence = open_evidence(self.model, family)
-        if evidence is None:
-            return None
-        chosen, figures = fixed_settings(evidence, family), dict[str, Any]()
-        validation = self.run.held_out("validation")
-        taken = self._taken_lists()
-        if taken is not None:
-            chosen = taken
-        elif validation is not None and len(validation):
-            part = validation_sample(validation, self.config.seed)
-            chosen, figures = fit_lists(evidence, family, part, self.item_count)
-        self.item_weights = integer_weights(evidence.weights(chosen, family.history))
-        lists = evidence.lists(chosen)
-        self.list_info = {"item_lists": chosen.to_json()} | figures
-        return lists._asdict()
-
-    def _taken_lists(self) -> ListSettings | None:
-        """Return the list settings of the evaluated run this one follows (``--like``), if it follows one."""
-        path = self.run.folder / "query.json"
-        taken = read_json(path) if path.exists() else {}
-        lists = taken.get("item_lists") if "taken_from" in taken else None
-        if lists is None:
-            return None
-        try:
-            return ListSettings(**lists)
-        except TypeError:
-            raise RunError(f"{path}: item_lists {lists} found, expected the settings of an evaluated run") from None
 
     def _choose_codes(self) -> Stored:
         arrays = read_arrays(self.model / "codes.safetensors")
