@@ -2,7 +2,7 @@
 
 One run is trained with the defaults, or given with --run; its index is built anew for each point under a byte budget,
 a share of the bytes of an HNSW index over the same items: all families, and item lists alone. Dense points are exact
-search over the two-tower's float32 vectors, and with the graph of HNSW (64 links of 4 bytes an item, faiss with M = 32).
+search over the two-tower's float32 vectors, and those with the graph of HNSW (64 links of 4 bytes an item; M = 32).
 Quality is measured on test; the sizes are points of a curve, none of them is chosen.
 
     python benchmarks/bytes_curve.py DATA [--run RUN] [--set KEY=VALUE]
