@@ -224,6 +224,12 @@ SPLITS = (
     ),
 )  # fmt: skip
 
+TUNED_ML_100K: Changes = {
+    "model.attention_heads": 4, "model.history": 20, "model.dropout": 0.35, "model.temperature": 0.127,
+    "train.epochs": 16, "train.learning_rate": 5.86e-3, "train.weight_decay": 4.95e-3, "train.history_dropout": 0.044,
+}  # fmt: skip
+"""As in configs/ml-100k.toml."""
+
 VARIANTS = (
     Variant(BEAUTY, "no content", {"model.item_content": False}),
     Variant("ml-100k", "Hadamard MLP", {"scorer.kind": "hadamard"}),
@@ -231,6 +237,8 @@ VARIANTS = (
     Variant("ml-100k", "no content", {"model.item_content": False}),
     Variant("amazon14-office", "no content", {"model.item_content": False}),
     Variant("ml-100k", "concatenation MLP", {"scorer.kind": "concatenation"}),
+    Variant("ml-100k", "mixture of logits", {"scorer.kind": "mixture"}),
+    Variant("ml-100k", "configs/ml-100k.toml (two-tower tuned over 20 trials)", TUNED_ML_100K),
     Variant("ml-100k", "four query tokens", {"model.heads": 4}),
     Variant("ml-100k", "no warm start", {"train.warm_start": False}),
     Variant(BEAUTY, "product codes, M = 2, N = 64", {"quantizer.books": 2, "quantizer.codewords": 64}),

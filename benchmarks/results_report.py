@@ -17,7 +17,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PAIRS = (("sparcode", "two-tower"), ("sparcode-cache", "two-tower"))
 QUALITY = ("recall@10", "ndcg@10", "recall@50")
 DEEP = ("precision@10", "precision@50", "recall@50", "ndcg@50", "hit_rate@10", "mrr")
-IN_README = ("sparcode", "sparcode-cache", "two-tower")
+IN_README = ("sparcode", "sparcode-cache", "two-tower", "two-tower+counts+additive", "counts")
 
 
 def write_report(grid: Grid, cells: Sequence[Cell], work: Path, *, json: Path, markdown: Path, readme: Path) -> None:
