@@ -107,6 +107,7 @@ def load_grid(path: Path | None) -> Grid:
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"--grid {path}: expected a Python file that defines GRID")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     grid: Grid = module.GRID
     return grid

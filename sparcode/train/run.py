@@ -17,6 +17,7 @@ from sparcode.config import Config, config_from_dict, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.errors import ConfigError, DataError, RunError
 from sparcode.files import read_json, write_json, write_text
+from sparcode.index.transitions import count_transitions
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.model.two_tower import TwoTowerModel
@@ -246,7 +247,7 @@ class TrainingJob:
         table = None if users is None else torch.from_numpy(users).to(self.device)
         objective = Objective(model, sampler, table, config.train.history_dropout)
         return Trainer(
-            name, model, objective, dataset.train, self._validator(dataset, users, config), config, self.out,
+            name, model, objective, dataset.train, self._validator(name, dataset, users, config), config, self.out,
             self.progress, self._noted, codes_only,
         )  # fmt: skip
 
@@ -256,11 +257,13 @@ class TrainingJob:
         if self.callback is not None:
             self.callback(report)
 
-    def _validator(self, dataset: Dataset, users: np.ndarray | None, config: Config) -> Validator | None:
+    def _validator(self, name: str, dataset: Dataset, users: np.ndarray | None, config: Config) -> Validator | None:
         if dataset.validation is None:
             return None
-        most = config.train.evaluation_users
-        return Validator(dataset.validation, most, config.model.history, users, config.seed)
+        most, family, counted = config.train.evaluation_users, config.families.item, None
+        if name == "additive" and family.counted:
+            counted = count_transitions(dataset.train, dataset.item_count, family)
+        return Validator(dataset.validation, most, config.model.history, users, config.seed, counted, family.decay)
 
     def _item_features(self, dataset: Dataset) -> Any:
         if self.config.model.item_content and dataset.item_features is None:

@@ -6,17 +6,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparcode.index.transitions import Transitions
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.seeding import generator
 from sparcode.types import EvaluationSet
 
 CUTOFF = 10
+MOST_EVENTS = 20
+
+
+EVIDENCE_WEIGHT = 5.0
+"""What a counted transition weighs beside a cosine / temperature; near the best of the fits of our own tables."""
 
 
 class Validator:
-    """Scores a model by NDCG@10, full ranking, items of the history left out."""
+    """Scores a model by NDCG@10, full ranking, items of the history left out.
 
-    def __init__(self, evaluation: EvaluationSet, users: int, history: int, features: np.ndarray | None, seed: int):
+    ``counted``: lists whose evidence is added to the model's scores, event of age a times ``decay`` ^ a. A model whose
+    lists will be merged with counts must be chosen by what it adds to them: alone it is best when it has learned
+    them too, and then adds least (Beauty: item lists with counts .0743 against .0805 validation NDCG@10).
+    """
+
+    def __init__(
+        self, evaluation: EvaluationSet, users: int, history: int, features: np.ndarray | None, seed: int,
+        counted: Transitions | None = None, decay: float = 0.7,
+    ) -> None:  # fmt: skip
         usable = np.flatnonzero(np.diff(evaluation.queries.indptr) > 0)
         rng = generator(seed, "validation-sample")
         chosen = np.sort(rng.choice(usable, size=min(users, len(usable)), replace=False))
@@ -24,6 +38,7 @@ class Validator:
         self.targets = [evaluation.targets(row) for row in chosen]
         self.history = history
         self.features = None if features is None else torch.from_numpy(features[evaluation.users[chosen]])
+        self.evidence = None if counted is None else [_evidence(counted, events, decay) for events in self.histories]
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -53,6 +68,9 @@ class Validator:
         scores = scores.float().cpu()
         total = 0.0
         for row, score in enumerate(scores):
+            if self.evidence is not None:
+                items, values = self.evidence[low + row]
+                score[items] += values
             score[torch.from_numpy(self.histories[low + row].astype(np.int64))] = -torch.inf
         # The ids of equal scores ascend, as everywhere: a stable sort of the negated scores.
         best = torch.topk(scores, min(4 * CUTOFF, scores.shape[1]), dim=1).indices.sort(dim=1).values
@@ -65,6 +83,17 @@ class Validator:
             ideal = (1 / np.log2(np.arange(2, 2 + min(len(targets), CUTOFF)))).sum()
             total += float((hits / np.log2(np.arange(2, 2 + len(ids)))).sum() / ideal)
         return total
+
+
+def _evidence(counted: Transitions, history: np.ndarray, decay: float) -> tuple[Tensor, Tensor]:
+    """Return distinct items and their weighted counts after a history, times EVIDENCE_WEIGHT."""
+    recent = history[::-1][:MOST_EVENTS]
+    rows = [counted.row(int(item)) for item in recent]
+    items = np.concatenate([row[0] for row in rows]).astype(np.int64)
+    values = np.concatenate([row[1] * decay**age for age, row in enumerate(rows)])
+    found, place = np.unique(items, return_inverse=True)
+    sums = EVIDENCE_WEIGHT * np.bincount(place.reshape(-1), values, len(found))
+    return torch.from_numpy(found), torch.from_numpy(sums.astype(np.float32))
 
 
 def pad_histories(histories: list[np.ndarray], history: int) -> tuple[Tensor, Tensor]:

@@ -92,3 +92,17 @@ def test_pad_histories_keeps_the_latest_events():
     items, lengths = pad_histories([np.array([1, 2, 3, 4]), np.array([7])], 3)
     assert items.tolist() == [[2, 3, 4], [7, 0, 0]]
     assert lengths.tolist() == [3, 1]
+
+
+def test_counted_evidence_is_added_to_the_scores_of_a_model() -> None:
+    from sparcode.index.transitions import Transitions
+    from sparcode.train.validation import EVIDENCE_WEIGHT, _evidence
+
+    lists = Transitions(
+        np.array([0, 2, 3, 3], np.int64), np.array([1, 2, 2], np.int32), np.array([0.5, 1.0, 4.0], np.float32)
+    )
+    items, values = _evidence(lists, np.array([2, 1, 0], np.int32), 0.5)
+    assert items.tolist() == [1, 2]
+    np.testing.assert_allclose(values.numpy(), EVIDENCE_WEIGHT * np.array([0.5, 1.0 + 0.5 * 4.0]))
+    items, values = _evidence(lists, np.array([2], np.int32), 0.5)
+    assert len(items) == len(values) == 0
