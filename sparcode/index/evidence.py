@@ -13,7 +13,7 @@ from sparcode.index.arrays import open_encoder_files, read_arrays
 from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists
 from sparcode.index.transitions import Transitions
 
-LONGEST = 80
+LONGEST = 60
 """Learned postings an item that are scored when validation chooses how many to keep."""
 
 

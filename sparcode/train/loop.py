@@ -92,8 +92,12 @@ class Trainer:
 
     def _fit_codes(self) -> None:
         started = time.perf_counter()
-        self._start_quantizer(0)
+        assert self.model.quantizer is not None
+        tokens = self._start_quantizer(0)
+        heads = self.config.model.heads or 1
+        codes = self.model.quantizer.encode(tokens[: len(tokens) // heads * heads])
         report: dict[str, Any] = {"model": self.name, "epoch": 0, "quantised": True} | self._validate(True)
+        report |= code_usage(codes, self.config.quantizer.codewords or 0, heads)
         self._keep_best(0, report)
         self.state.seconds += time.perf_counter() - started
         self.state.finished = True
@@ -164,7 +168,8 @@ class Trainer:
         self.state.padded_positions += batch.valid.size
 
     @torch.no_grad()
-    def _start_quantizer(self, epoch: int) -> None:
+    def _start_quantizer(self, epoch: int) -> Tensor:
+        """Fit the codebooks to a sample of query tokens and return it, (X, d)."""
         assert self.model.quantizer is not None
         self.model.eval()
         table, found, total = self.model.items.table(), [], 0
@@ -178,7 +183,9 @@ class Trainer:
             total += len(tokens)
             if total >= most:
                 break
-        self.model.quantizer.start(torch.cat(found)[:most], derive(self.config.seed, "kmeans") % 2**31)
+        sample = torch.cat(found)[:most]
+        self.model.quantizer.start(sample, derive(self.config.seed, "kmeans") % 2**31)
+        return sample
 
     def _steering(self, epoch: int) -> DensitySteering | None:
         percent = self.config.sparsity.target_density
