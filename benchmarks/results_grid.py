@@ -19,12 +19,13 @@ Changes = dict[str, Any]
 """Dotted configuration keys and their values."""
 
 KINDS = ("main", "ablation", "split", "variant")
+OWN = ("sparcode", "sparcode-cache")
+EXHAUSTIVE = "all-to-all"
 RETRIEVERS = (
     "sparcode", "sparcode-cache", "two-tower", "additive", "two-tower+counts", "two-tower+counts+additive", "counts",
-    "item-knn", "content-knn", "recent-popular", "popular", "ease", "all-to-all",
+    "item-knn", "content-knn", "recent-popular", "popular", "ease", EXHAUSTIVE,
 )  # fmt: skip
 """Measured where the run offers them."""
-OWN = ("sparcode", "sparcode-cache")
 LEARNED_ALONE = "learned codes only"
 
 
@@ -162,7 +163,7 @@ class Grid:
         data = next(each for each in self.data_sets if each.name == variant.data)
         changes = self._changes(data, variant.seed) | variant.changes
         key = f"variant/{data.name}/seed-{variant.seed}/{_slug(variant.name)}"
-        return Cell("variant", key, data, variant.seed, changes, variant.name, (*OWN, "two-tower"))
+        return Cell("variant", key, data, variant.seed, changes, variant.name, (*OWN, "two-tower", EXHAUSTIVE))
 
     def _changes(self, data: DataSet, seed: int) -> Changes:
         return {"seed": seed, **self.base, **data.changes}
@@ -231,21 +232,24 @@ TUNED_ML_100K: Changes = {
 """As in configs/ml-100k.toml."""
 
 VARIANTS = (
-    Variant(BEAUTY, "no content", {"model.item_content": False}),
-    Variant("ml-100k", "Hadamard MLP", {"scorer.kind": "hadamard"}),
-    Variant("amazon14-office", "Hadamard MLP", {"scorer.kind": "hadamard"}),
     Variant("ml-100k", "no content", {"model.item_content": False}),
     Variant("amazon14-office", "no content", {"model.item_content": False}),
-    Variant("ml-100k", "concatenation MLP", {"scorer.kind": "concatenation"}),
-    Variant("ml-100k", "mixture of logits", {"scorer.kind": "mixture"}),
+    Variant("amazon14-office", "Hadamard MLP", {"scorer.kind": "hadamard"}),
+    Variant("ml-100k", "Hadamard MLP", {"scorer.kind": "hadamard"}),
     Variant("ml-100k", "configs/ml-100k.toml (two-tower tuned over 20 trials)", TUNED_ML_100K),
-    Variant("ml-100k", "four query tokens", {"model.heads": 4}),
+    Variant("ml-100k", "mixture of logits", {"scorer.kind": "mixture"}),
+    Variant("ml-100k", "concatenation MLP", {"scorer.kind": "concatenation"}),
     Variant("ml-100k", "no warm start", {"train.warm_start": False}),
+    Variant("ml-100k", "four query tokens", {"model.heads": 4}),
+    Variant("ml-100k", "product codes, M = 2, N = 32", {"quantizer.books": 2, "quantizer.codewords": 32}),
+    Variant(BEAUTY, "no content", {"model.item_content": False}),
     Variant(BEAUTY, "product codes, M = 2, N = 64", {"quantizer.books": 2, "quantizer.codewords": 64}),
     Variant(
         BEAUTY, "residual codes, M = 2, N = 64",
         {"quantizer.kind": "residual", "quantizer.books": 2, "quantizer.codewords": 64},
     ),
+    Variant("ml-100k", "Hadamard MLP, K_c = 4", {"scorer.kind": "hadamard", "model.item_tokens": 4}),
+    Variant("ml-100k", "Hadamard MLP, 128 hidden units", {"scorer.kind": "hadamard", "scorer.hidden": 128}),
 )  # fmt: skip
 
 

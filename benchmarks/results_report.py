@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from results_cell import HNSW_FORMULA, record_of
 from results_figures import Book, Paired, figure, minutes, missed_by, reached
-from results_grid import OWN, RETRIEVERS, Cell, Grid, Target
+from results_grid import EXHAUSTIVE, OWN, RETRIEVERS, Cell, Grid, Target
 from shared import Row, notes, table
 
 from sparcode.files import read_json, write_json, write_text
@@ -52,6 +52,7 @@ def report_of(grid: Grid, book: Book) -> str:
         _section("Bytes and minutes", _costs(grid, book)),
         _section("Other protocols", *_splits(grid, book)),
         _section("Variants", *_variants(grid, book)),
+        _section("What the index keeps of all-to-all", _kept(grid, book)),
         _section("Not measured", _absent(book)),
     ]
     return "\n".join(part for part in parts if part)
@@ -287,6 +288,30 @@ def _variant(row: Row) -> list[str]:
     pairs = [(system, metric) for system in (*OWN, "two-tower") for metric in QUALITY[:2]]
     cells = [_mean(_values([row], system, metric)) for system, metric in pairs]
     return [f"{row['label']}, {row['seed']}", *cells, f"{row['bytes']['cache'] / 1e6:.2f}", f"{minutes(row, True):.1f}"]
+
+
+def _kept(grid: Grid, book: Book) -> str:
+    """Return what share of the gap between exact two-tower and exhaustive all-to-all the index keeps."""
+    found = [(data.name, book.mains(data.name)) for data in grid.data_sets]
+    found += [(f"{row['data']}: {row['label']}", [row]) for row in book.of("variant")]
+    body = [cells for name, rows in found if (cells := _kept_by(name, rows))]
+    lines = [
+        "all-to-all: every item scored by what rescoring computes; share kept = (sparcode - two-tower) / (all-to-all - "
+        "two-tower); it can exceed 1, because the lists also leave out what the scorer ranks wrongly",
+        "above 200,000,000 pairs all-to-all is over a sample of users, and the share is then only about right",
+    ]
+    header = ["data", "two-tower ndcg@10", "sparcode-cache", "sparcode", "all-to-all", "share kept", "seeds"]
+    return table(header, body) + notes(lines) if body else ""
+
+
+def _kept_by(name: str, rows: Sequence[Row]) -> list[str] | None:
+    systems = ("two-tower", "sparcode-cache", "sparcode", EXHAUSTIVE)
+    values = [_values(rows, system, "ndcg@10") for system in systems]
+    if not all(values):
+        return None
+    tower, _, ours, ceiling = (float(np.mean(each)) for each in values)
+    share = f"{(ours - tower) / (ceiling - tower):.2f}" if ceiling > tower else "-"
+    return [name, *(_mean(each) for each in values), share, str(len(rows))]
 
 
 def _absent(book: Book) -> str:

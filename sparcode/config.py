@@ -136,7 +136,7 @@ class AdditiveConfig(Section):
     dropout: float | None = Field(None, ge=0, lt=1, description="absent: more for sparser data")
     temperature: float | None = Field(None, gt=0, description="divides its cosine scores; absent: as the model's")
     item_id_dropout: float | None = Field(
-        None, ge=0, lt=1, description="share of item ids hidden in training; absent: 0.3 when there is content"
+        None, ge=0, lt=1, description="share of item ids hidden in training; absent: 0.1 for dense data with content"
     )
     history_dropout: float = Field(0.1, ge=0, lt=1, description="share of history events hidden in training")
     learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")

@@ -79,7 +79,8 @@ def _check_families(config: Config, dataset: Dataset) -> None:
 def _additive(config: Config, events: int, density: float, content: bool, shared: dict[str, Any]) -> dict[str, Any]:
     """Choose the training of the additive model; what is not its own is as in the model beside it."""
     own = config.additive
-    hidden = 0.3 if content and density < SPARSE else 0.1 if content else 0.0
+    # Where events are few it stops long before it overfits, and hidden ids only slow it down.
+    hidden = 0.1 if content and density >= SPARSE else 0.0
     return {
         "additive.width": own.width or config.model.width,
         "additive.history": own.history or config.model.history,

@@ -234,6 +234,7 @@ class TrainingJob:
         assert isinstance(trainer.model, AdditiveModel)
         export_additive(trainer.model, folder)
         summary = _summary(state)
+        summary["validation_ndcg@10_with_counts"] = summary.pop("validation_ndcg@10")
         write_json(folder / "additive_trained.json", summary)
         return summary
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sparcode.data.dataset import load_dataset
+from sparcode.train import defaults
 from sparcode.train.defaults import codewords, config_of, dropout, epochs, resolve, temperature
 from tests.worlds import planted_table, tiny_config
 
@@ -69,7 +70,17 @@ def test_content_is_used_where_there_is_any(dataset):
     assert resolve(open_content, dataset).model.item_content is False
     assert resolve(open_content, rich).model.item_content is True
     assert resolve(tiny_config(**{"model.item_content": False}), rich).model.item_content is False
-    assert resolve(open_content, rich).additive.item_id_dropout == 0.3
+
+
+def test_ids_are_hidden_from_the_additive_model_where_content_and_many_events_make_up_for_them(dataset, monkeypatch):
+    rich = replace(dataset, item_features=SimpleNamespace())
+    open_content = tiny_config(**{"model.item_content": None})
+    density = int(dataset.train.indptr[-1]) / dataset.item_count
+    monkeypatch.setattr(defaults, "SPARSE", density)
+    assert resolve(open_content, rich).additive.item_id_dropout == 0.1
+    assert resolve(open_content, dataset).additive.item_id_dropout == 0.0
+    monkeypatch.setattr(defaults, "SPARSE", density + 1)
+    assert resolve(open_content, rich).additive.item_id_dropout == 0.0
 
 
 @pytest.mark.parametrize(
