@@ -92,6 +92,9 @@ class LossConfig(Section):
     kind: Literal["sampled", "full", "in-batch", "bpr"] = "sampled"
     negatives: int = Field(512, ge=1, description="negatives a row (sampled, bpr)")
     popular_share: float = Field(0.0, ge=0, le=1, description="share of negatives drawn by popularity (mixed)")
+    unseen_negatives: bool = Field(
+        False, description="items without a training event are negatives too: they are then kept from everybody"
+    )
     unquantised_weight: float = Field(1.0, ge=0, description="weight of the co-trained unquantised score")
     logq: bool = Field(True, description="subtract log sampling probabilities (in-batch, mixed)")
 

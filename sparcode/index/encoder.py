@@ -19,6 +19,7 @@ from sparcode.index.arrays import Arrays, open_encoder_files
 from sparcode.index.encoder_codes import prepare_books, product_codes, residual_codes
 from sparcode.index.encoder_math import finish
 from sparcode.index.encoder_sasrec import prepare, sasrec_states
+from sparcode.index.encoder_screen import Screen, prepare_screen
 from sparcode.index.encoder_shapes import INTERESTS, tokenizer_shapes
 from sparcode.types import Queries
 
@@ -82,6 +83,23 @@ class Encoder:
         start, stop = self._spans[len(items)]
         return self._run(items, start, stop, stop, rows)[0][0]
 
+    @property
+    def has_books(self) -> bool:
+        """Whether tokens have codes."""
+        return self._books is not None
+
+    @property
+    def books(self) -> tuple[np.ndarray, ...]:
+        """The arguments of the quantizing kernels between tokens and codes, books (M, width, N) first."""
+        if self._books is None:
+            raise QueryError("this encoder has no codebooks; it belongs to an unquantised model")
+        return self._books, self._book_norms, *self._screen
+
+    @property
+    def has_product_codes(self) -> bool:
+        """Whether a code quantises parts of a token; otherwise each book what the others leave."""
+        return self._quantize is product_codes
+
     def codes(self, tokens: np.ndarray, probes: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return the nearest composite codes of ``tokens`` (B, K_u, d): codes (B, K_u, P, M) uint16, best first,
         and squared distances (B, K_u, P) float32. Ties fall to the smaller code.
@@ -105,7 +123,7 @@ class Encoder:
         ready = np.ascontiguousarray(tokens, dtype=np.float32)
         # Numba compiles a kernel anew for read-only arguments; copying such tokens is far cheaper.
         ready = ready if ready.flags.writeable else ready.copy()
-        self._quantize(ready, self._books, self._book_norms, codes, distances)
+        self._quantize(ready, self._books, self._book_norms, *self._screen, codes, distances)
         return codes, distances
 
     def _encode(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +194,7 @@ class Encoder:
 
     def _load_books(self, quantizer: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray], source: str) -> None:
         self._books: np.ndarray | None = None
+        self._screen: Screen
         self._book_norms = np.zeros((0, 0), np.float32)
         self._quantize: Callable[..., Any] = product_codes
         if quantizer is None:
@@ -186,6 +205,7 @@ class Encoder:
             raise CorruptIndexError(f"{source}: width {self.width} does not split into {count} sub-codebooks")
         _check(source, "codebooks", arrays["codebooks"], (count, words, self.width // count if product else self.width))
         self._books, self._book_norms = prepare_books(arrays["codebooks"])
+        self._screen = prepare_screen(arrays["codebooks"])
         self._quantize = product_codes if product else residual_codes
 
 

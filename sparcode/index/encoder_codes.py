@@ -1,4 +1,7 @@
-"""Nearest composite codes of tokens. Distances use |t - c|^2 / 2 - |t|^2 / 2 = |c|^2 / 2 - t.c."""
+"""Nearest composite codes of tokens. Distances use |t - c|^2 / 2 - |t|^2 / 2 = |c|^2 / 2 - t.c.
+
+Books with many codewords come with a screen (see ``encoder_screen``), whose arrays hold no book where it does not pay.
+"""
 
 # mypy: allow-untyped-defs
 # Kernel arguments are what their docstrings say; numba reads no annotations.
@@ -8,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.index.encoder_math import dot, kernel
+from sparcode.index.encoder_screen import LANES, screened
 
 _ZERO = np.float32(0.0)
 _TWO = np.float32(2.0)
@@ -130,7 +134,7 @@ def extend(codes, prefixes, m, rows, words, filled):
 
 
 @kernel
-def product_codes(tokens, books, norms, codes, distances):
+def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances):
     """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) with the P nearest codes of each token.
 
     The P best pairs of two ascending lists are among the first P of each, so lists are joined book by book.
@@ -147,17 +151,30 @@ def product_codes(tokens, books, norms, codes, distances):
     rows = np.empty(probes, np.int64)
     words = np.empty(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
+    places = np.empty(LANES, np.int32)
+    turned = np.empty(width, np.float32)
     for t in range(total):
         distances[t, 0] = dot(tokens[t], tokens[t])
         count = 1
         for m in range(book_count):
-            half_distances(tokens[t, m * width : (m + 1) * width], books[m], norms[m], values)
+            part = tokens[t, m * width : (m + 1) * width]
+            if turns.shape[0] > 0:
+                found = screened(
+                    part, turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned, lanes,
+                    places, indices, best,
+                )  # fmt: skip
+            elif probes == 1:
+                half_distances(part, books[m], norms[m], values)
+                indices[0] = nearest(values, lanes)
+                best[0] = values[indices[0]]
+                found = 1
+            else:
+                half_distances(part, books[m], norms[m], values)
+                found = smallest(values, best.shape[0], indices, best)
             if probes == 1:
-                word = nearest(values, lanes)
-                codes[t, 0, m] = word
-                distances[t, 0] += _TWO * values[word]
+                codes[t, 0, m] = indices[0]
+                distances[t, 0] += _TWO * best[0]
                 continue
-            found = smallest(values, best.shape[0], indices, best)
             filled = 0
             prefixes[:, :m] = codes[t, :, :m]
             for a in range(count):
@@ -172,7 +189,7 @@ def product_codes(tokens, books, norms, codes, distances):
 
 
 @kernel
-def residual_codes(tokens, books, norms, codes, distances):
+def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances):
     """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) by beam search; width 1 is greedy."""
     probes, book_count = codes.shape[2:]
     tokens, codes, distances = _flat(tokens, codes, distances)
@@ -184,6 +201,9 @@ def residual_codes(tokens, books, norms, codes, distances):
     rows = np.empty(probes, np.int64)
     words = np.empty(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
+    places = np.empty(LANES, np.int32)
+    turned = np.empty(width, np.float32)
+    least = np.empty(1, np.float32)
     residuals = np.empty((probes, width), np.float32)
     parents = np.empty((probes, width), np.float32)
     for t in range(total):
@@ -193,6 +213,13 @@ def residual_codes(tokens, books, norms, codes, distances):
             filled = 0
             prefixes[:, :m] = codes[t, :, :m]
             for a in range(count):
+                if probes == 1 and turns.shape[0] > 0:
+                    filled = screened(
+                        residuals[0], turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values,
+                        turned, lanes, places, words, least,
+                    )  # fmt: skip
+                    rows[0] = 0
+                    continue
                 half_distances(residuals[a], books[m], norms[m], values)
                 if probes == 1:
                     rows[0] = 0

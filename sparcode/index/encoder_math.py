@@ -125,6 +125,62 @@ def add_product(x, weight, out):
 
 
 @kernel
+def add_products(x, weight, out):
+    """Add ``x @ weight`` to ``out`` for rows x (T, in), out (T, out); every row as ``add_product``, bit for bit.
+
+    Four rows share each load of the weights, which do not stay in the first cache.
+    """
+    rows, columns = weight.shape
+    count = x.shape[0]
+    t = 0
+    while t + 4 <= count:
+        p, q, r, s = out[t], out[t + 1], out[t + 2], out[t + 3]
+        i = 0
+        while i + 4 <= rows:
+            p0, p1, p2, p3 = x[t, i], x[t, i + 1], x[t, i + 2], x[t, i + 3]
+            q0, q1, q2, q3 = x[t + 1, i], x[t + 1, i + 1], x[t + 1, i + 2], x[t + 1, i + 3]
+            r0, r1, r2, r3 = x[t + 2, i], x[t + 2, i + 1], x[t + 2, i + 2], x[t + 2, i + 3]
+            s0, s1, s2, s3 = x[t + 3, i], x[t + 3, i + 1], x[t + 3, i + 2], x[t + 3, i + 3]
+            for j in range(columns):
+                a, b, c, d = weight[i, j], weight[i + 1, j], weight[i + 2, j], weight[i + 3, j]
+                total = p[j] + p0 * a
+                total += p1 * b
+                total += p2 * c
+                p[j] = total + p3 * d
+                total = q[j] + q0 * a
+                total += q1 * b
+                total += q2 * c
+                q[j] = total + q3 * d
+                total = r[j] + r0 * a
+                total += r1 * b
+                total += r2 * c
+                r[j] = total + r3 * d
+                total = s[j] + s0 * a
+                total += s1 * b
+                total += s2 * c
+                s[j] = total + s3 * d
+            i += 4
+        while i < rows:
+            for k in range(t, t + 4):
+                for j in range(columns):
+                    out[k, j] += x[k, i] * weight[i, j]
+            i += 1
+        t += 4
+    while t < count:
+        add_product(x[t], weight, out[t])
+        t += 1
+
+
+@kernel
+def affine_rows(x, weight, bias, out):
+    """Set ``out[t] = x[t] @ weight + bias`` for every row."""
+    for t in range(x.shape[0]):
+        for j in range(bias.shape[0]):
+            out[t, j] = bias[j]
+    add_products(x, weight, out)
+
+
+@kernel
 def affine(x, weight, bias, out):
     """Set ``out = x @ weight + bias``."""
     for j in range(bias.shape[0]):

@@ -19,8 +19,10 @@ import numpy as np
 from sparcode.index.arrays import Arrays
 from sparcode.index.encoder_math import (
     add_product,
+    add_products,
     affine,
     affine_relu,
+    affine_rows,
     dot,
     gather,
     kernel,
@@ -75,10 +77,14 @@ def sasrec_states(
     history = positions.shape[0]
     x = np.empty((history, width), np.float32)
     y = np.empty((history, width), np.float32)
-    keys = np.empty((history, width), np.float32)
-    values = np.empty((history, width), np.float32)
     hidden = np.empty(inner.shape[2], np.float32)
     last = norms.shape[0] - 1
+    longest = history if last > 0 else 0
+    keys = np.empty((width, longest), np.float32)
+    queries = np.empty((longest, width), np.float32)
+    values = np.empty((longest, width), np.float32)
+    mixed = np.empty((longest, width), np.float32)
+    hiddens = np.empty((longest, inner.shape[2]), np.float32)
     for b in range(starts.shape[0]):
         count = stops[b] - starts[b]
         if count == 0:
@@ -91,9 +97,14 @@ def sasrec_states(
             for i in range(width):
                 x[t, i] += positions[t, i]
         for m in range(last):
-            full_attention(x, count, y, keys, values, norms[m], matrices[m], biases[m], heads, epsilon)
-            for t in range(count):
-                feed_forward(x[t], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hidden, y[t])
+            full_attention(
+                x[:count], y[:count], queries[:count], keys, values[:count], mixed[:count], norms[m], matrices[m],
+                biases[m], heads, epsilon,
+            )  # fmt: skip
+            feed_forward_rows(
+                x[:count], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hiddens[:count],
+                y[:count],
+            )  # fmt: skip
         last_attention(x, count, y, norms[last], matrices[last], biases[last], heads, epsilon)
         end = x[count - 1]
         feed_forward(
@@ -144,25 +155,43 @@ def last_attention(x, count, y, norms, matrices, biases, heads, epsilon):
 
 
 @kernel
-def full_attention(x, count, y, keys, values, norms, matrices, biases, heads, epsilon):
-    """Add causal attention to every ``x[:count]``."""
-    width = x.shape[1]
+def full_attention(x, y, queries, keys, values, mixed, norms, matrices, biases, heads, epsilon):
+    """Add causal attention to every row of ``x`` (T, d); the rest is scratch: (T, d), ``keys`` (d, >= T)."""
+    count, width = x.shape
     size = width // heads
-    query = np.empty(width, np.float32)
-    mixed = np.empty(width, np.float32)
     weights = np.empty(count, np.float32)
     for t in range(count):
         layer_norm(x[t], norms[0], norms[1], epsilon, y[t])
-        affine(y[t], matrices[KEY], biases[1], keys[t])
-        affine(y[t], matrices[VALUE], biases[2], values[t])
-        affine(y[t], matrices[QUERY], biases[0], query)
-        mixed[:] = np.float32(0.0)
+    affine_rows(y, matrices[KEY], biases[1], values)
+    # Keys lie transposed, so that the logits of one query are a sum of rows, which vectorises over the events.
+    for t in range(count):
+        for i in range(width):
+            keys[i, t] = values[t, i]
+    affine_rows(y, matrices[VALUE], biases[2], values)
+    affine_rows(y, matrices[QUERY], biases[0], queries)
+    for t in range(count):
+        mixed[t] = np.float32(0.0)
         for h in range(heads):
             low, high = h * size, (h + 1) * size
-            for s in range(t + 1):
-                weights[s] = dot(query[low:high], keys[s, low:high])
+            weights[: t + 1] = np.float32(0.0)
+            add_product(queries[t, low:high], keys[low:high, : t + 1], weights[: t + 1])
             softmax_in_place(weights, t + 1)
-            add_product(weights[: t + 1], values[: t + 1, low:high], mixed[low:high])
+            add_product(weights[: t + 1], values[: t + 1, low:high], mixed[t, low:high])
+    for t in range(count):
         for i in range(width):
             x[t, i] += biases[3, i]
-        add_product(mixed, matrices[OUT], x[t])
+    add_products(mixed, matrices[OUT], x)
+
+
+@kernel
+def feed_forward_rows(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden, normed):
+    """``feed_forward`` of every row of ``x`` (T, d)."""
+    for t in range(x.shape[0]):
+        layer_norm(x[t], norms[2], norms[3], epsilon, normed[t])
+    affine_rows(normed, inner, inner_bias, hidden)
+    for t in range(x.shape[0]):
+        for j in range(hidden.shape[1]):
+            hidden[t, j] = max(hidden[t, j], np.float32(0.0))
+        for i in range(x.shape[1]):
+            x[t, i] += outer_bias[i]
+    add_products(hidden, outer, x)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import IndexMismatchError, QueryError
+from sparcode.index.answer import OneQuery, Rescoring
 from sparcode.index.arrays import read_arrays
 from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
@@ -172,6 +173,8 @@ class Pipeline:
             family = index.family("segment")
             readers.append(SegmentReader(family.first_row, family.rows, settings.segment_weight))
         self._readers = tuple(readers)
+        self.rescoring = Rescoring(self.searcher, self.rescorer, settings)
+        self._fast = OneQuery.of(self)
 
     def retrieve(
         self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False,
@@ -199,18 +202,29 @@ class Pipeline:
     ) -> Hits:  # fmt: skip
         """Answer one query (history: int32 internal ids, oldest first) by the path with the least overhead."""
         depth = self._depth(k, rescore)
-        tokens, rows, weights, first_item = self.encode_one(history, features)
-        seen = None if include_seen else history
-        ids, sums = self.searcher.search_one(rows, weights, max(k, depth), seen)
-        if depth:
-            ids, scores = self.rescore_one(tokens, rows, weights, first_item, ids, sums)
-        else:
-            scores = sums * np.float32(self.searcher.scale)
+        found = None
+        if self._fast is not None and len(history) and self.rescoring.fits(k, depth) and depth:
+            tokens = self.encoder.encode_one(history, features)[None]
+            events = _frozen(history)
+            found = self._fast.best(tokens, events, _NO_EVENTS if include_seen else events, k, depth)
+        if found is None:
+            found = self._by_stages(history, k, depth, include_seen, features)
+        ids, scores = found
         hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
         if hits.ids[0, -1] != NO_ITEM:
             return hits
         one = Queries(np.array([0, len(history)], np.int64), history)
         return self.fill(hits, one, include_seen=include_seen)
+
+    def _by_stages(
+        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and scores of one query, best first, stage by stage."""
+        tokens, rows, weights, first_item = self.encode_one(history, features)
+        ids, sums = self.searcher.search_one(rows, weights, max(k, depth), None if include_seen else history)
+        if not depth:
+            return ids, sums * np.float32(self.searcher.scale)
+        return self.rescore_one(tokens, rows, weights, first_item, ids, sums)
 
     def encode(self, queries: Queries, tokens: np.ndarray | None = None) -> QueryState:
         """Turn queries into tokens and posting lists; ``tokens`` (B, K_u, d) are computed unless they are given."""
@@ -268,7 +282,10 @@ class Pipeline:
         count = len(candidates.ids)
         ids = np.full((count, k), NO_ITEM, np.int32)
         scores = np.full((count, k), -np.inf, np.float32)
-        for row in range(count):
+        compiled = self.rescoring.fits(k, candidates.ids.shape[1])
+        if compiled:
+            self.rescoring.batch(state, candidates, Hits(ids, scores))
+        for row in np.flatnonzero(~state.known) if compiled else range(count):
             held = candidates.ids[row] != NO_ITEM
             found, sums = candidates.ids[row][held], candidates.sums[row][held]
             low, high, first = state.indptr[row], state.indptr[row + 1], state.item_start[row]
@@ -392,6 +409,16 @@ class Pipeline:
         items = queries.items
         if len(items) and (items.min() < 0 or items.max() >= self.item_count):
             raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
+
+
+_NO_EVENTS = np.zeros(0, np.int32)
+_NO_EVENTS.flags.writeable = False
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _fill_order(run: Run) -> np.ndarray | None:

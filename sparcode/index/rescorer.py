@@ -104,16 +104,21 @@ class Rescorer:
         if len(candidates) and not 0 <= candidates.min() <= candidates.max() < self.item_count:
             raise IndexError(f"candidate ids must lie in 0..{self.item_count - 1}")
         out = np.zeros(len(candidates), np.float32)
-        cosine = np.float32(1.0 / (self.temperature * self.item_tokens_per_item) if self.skip else 0.0)
         interaction = np.zeros((0, 0), np.float32)
         if self.mixture is not None:
             interaction = self.mixture.of_candidates(tokens, candidates)
-        score_candidates(
-            tokens, candidates, interaction, self.flat, self.item_bias, self.query_weight, self.item_weight,
-            self.first_bias, self.middle, self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine,
-            np.float32(self.bias), self.relu, self.kind == "hadamard", out,
-        )  # fmt: skip
+        score_candidates(tokens, candidates, interaction, *self.kernel_arguments, out)
         return out
+
+    @property
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """The weights in the order ``score_candidates`` takes them."""
+        cosine = np.float32(1.0 / (self.temperature * self.item_tokens_per_item) if self.skip else 0.0)
+        return (
+            self.flat, self.item_bias, self.query_weight, self.item_weight, self.first_bias, self.middle,
+            self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine, np.float32(self.bias), self.relu,
+            self.kind == "hadamard",
+        )  # fmt: skip
 
     def score_all(self, tokens: np.ndarray) -> np.ndarray:
         """Return scores (B, n) float32 of every item for tokens (B, K_u, d); items are taken in blocks."""
@@ -164,7 +169,10 @@ def _expect(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...])
     return array
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+_kernel: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+
+
+@_kernel
 def score_candidates(  # type: ignore[no-untyped-def]
     tokens, candidates, interaction, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
     out_weight, out_bias, cosine, bias, relu, hadamard, out,
@@ -205,7 +213,7 @@ def score_candidates(  # type: ignore[no-untyped-def]
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@_kernel
 def _fold(token, query_weight, item_weight, first_bias, hadamard, folded, start):  # type: ignore[no-untyped-def]
     # W (t * c) = (W * t) c, so one query token turns the first layer into a plain matrix applied to the item.
     size, units = folded.shape

@@ -89,7 +89,7 @@ class Searcher:
         result = _empty_result(len(indptr) - 1, self._checked_k(k))
 
         def answer(low: int, high: int) -> int:
-            scratch = self._scratch()
+            scratch = self.scratch()
             return kernels.search_batch(
                 self._indptr, self._postings, rows, weights, indptr[low : high + 1],
                 scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
@@ -118,7 +118,7 @@ class Searcher:
         try:
             scratch = self._local.scratch
         except AttributeError:
-            scratch = self._scratch()
+            scratch = self.scratch()
         width = min(k, self.item_count) if k > 0 else self._checked_k(k)
         ids = np.empty(width, np.int32)
         sums = np.empty(width, np.uint32)
@@ -144,7 +144,7 @@ class Searcher:
         """
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
-        scratch = self._scratch()
+        scratch = self.scratch()
         sums = np.empty(len(candidates), np.uint32)
         for accumulator in (scratch.narrow, scratch.wide):
             status = kernels.sum_candidates(self._indptr, self._postings, rows, weights, accumulator, candidates, sums)
@@ -153,7 +153,12 @@ class Searcher:
         _raise_if_bad(status, self.index.row_count)
         return sums
 
-    def _scratch(self) -> Scratch:
+    @property
+    def lists(self) -> tuple[np.ndarray, np.ndarray]:
+        """``indptr`` and ``postings`` of the index, read-only."""
+        return self._indptr, self._postings
+
+    def scratch(self) -> Scratch:
         """Return this thread's buffers, made at its first query."""
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch(self.index)

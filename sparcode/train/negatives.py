@@ -13,16 +13,17 @@ from sparcode.seeding import generator
 class CandidateSampler:
     """Draws candidates for a loss: uniform, mixed with popular ones, in-batch, or all that training knows.
 
-    Items without a training event are never drawn: they would only ever be negatives, and a model that knows them by
-    their content would learn to keep them from everybody.
+    Items without a training event are not drawn unless the configuration says so: they would only ever be negatives,
+    and a model that knows them by their content would learn to keep them from everybody.
     """
 
     def __init__(self, config: LossConfig, popularity: np.ndarray, seed: int) -> None:
         self.config, self.seed, self.items = config, seed, len(popularity)
-        self._seen = np.flatnonzero(popularity > 0)
+        drawn = np.ones(self.items, bool) if config.unseen_negatives else popularity > 0
+        self._drawn = np.flatnonzero(drawn)
         share = popularity / max(popularity.sum(), 1)
         self._cumulative = np.cumsum(share)
-        uniform = (popularity > 0) / max(len(self._seen), 1)
+        uniform = drawn / max(len(self._drawn), 1)
         mixed = (1 - config.popular_share) * uniform + config.popular_share * share
         if config.kind == "in-batch":
             mixed = np.maximum(share, 1e-12)
@@ -35,7 +36,7 @@ class CandidateSampler:
         scored as one group.
         """
         if self.config.kind == "full":
-            return torch.from_numpy(self._seen)[None], None
+            return torch.from_numpy(self._drawn)[None], None
         if self.config.kind == "in-batch":
             ids = targets[valid][None]
         else:
@@ -46,7 +47,7 @@ class CandidateSampler:
     def _sample(self, groups: int, epoch: int, step: int) -> Tensor:
         rng = generator(self.seed, "negatives", epoch, step)
         shape = (groups, self.config.negatives)
-        ids = self._seen[rng.integers(0, len(self._seen), shape)]
+        ids = self._drawn[rng.integers(0, len(self._drawn), shape)]
         if self.config.popular_share > 0:
             popular = np.searchsorted(self._cumulative, rng.random(shape), side="right").clip(max=self.items - 1)
             ids = np.where(rng.random(shape) < self.config.popular_share, popular, ids)

@@ -18,6 +18,7 @@ from sparcode.index import encoder_codes, encoder_kinds, encoder_math, encoder_s
 from sparcode.index.arrays import export_encoder, write_arrays
 from sparcode.index.encoder import Encoder
 from sparcode.index.encoder_codes import prepare_books
+from sparcode.index.encoder_math import add_product, add_products
 from sparcode.model.tokenizers import Tokenizer, build_tokenizer
 from sparcode.types import Queries
 
@@ -280,3 +281,22 @@ def test_prepared_books_hold_half_squared_norms() -> None:
     books, norms = prepare_books(np.array([[[3.0, 4.0], [0.0, 2.0]]], np.float32))
     np.testing.assert_array_equal(norms, [[12.5, 2.0]])
     np.testing.assert_array_equal(books, [[[3.0, 0.0], [4.0, 2.0]]])
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 9])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (4, 16), (7, 33), (64, 64)])
+def test_products_of_many_rows_are_those_of_each_row(rows: int, inputs: int, outputs: int) -> None:
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, inputs)).astype(np.float32)
+    weight = rng.normal(size=(inputs, outputs)).astype(np.float32)
+    together = rng.normal(size=(rows, outputs)).astype(np.float32)
+    alone = together.copy()
+    np.testing.assert_allclose(x @ weight + together, _added(x, weight, together), rtol=1e-4, atol=1e-4)
+    for row in range(rows):
+        add_product(x[row], weight, alone[row])
+    np.testing.assert_array_equal(together, alone)
+
+
+def _added(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> np.ndarray:
+    add_products(x, weight, out)
+    return out

@@ -60,3 +60,11 @@ def test_in_batch_takes_the_valid_targets_and_corrects_by_popularity(logq):
         np.testing.assert_allclose(np.exp(log_q.numpy()), [[0.4, 0.3, 0.1, 0.1, 0.4]], rtol=1e-5)
     else:
         assert log_q is None
+
+
+def test_items_without_a_training_event_are_drawn_where_asked_for():
+    np.testing.assert_allclose(frequencies(unseen_negatives=True), np.full(5, 0.2), atol=0.01)
+    mixed = 0.5 * np.full(5, 0.2) + 0.5 * POPULARITY / 100
+    np.testing.assert_allclose(frequencies(unseen_negatives=True, popular_share=0.5), mixed, atol=0.01)
+    full = CandidateSampler(LossConfig(kind="full", unseen_negatives=True), POPULARITY, seed=0)
+    assert full.draw(TARGETS, VALID, 0, 0)[0].tolist() == [[0, 1, 2, 3, 4]]

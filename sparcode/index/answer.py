@@ -1,0 +1,312 @@
+"""From token to answer in one compiled call: read codes and items, add lists, rescore, keep the best k.
+
+The stages are those of ``pipeline``, which stays the reference and takes whatever this path does not: a call from
+Python costs about as much as reading 200 postings, and a query by stages makes a dozen of them. Results are equal bit
+for bit.
+
+Evidence (what all lists but the learned ones give a candidate) is the cached sum less that of the learned lists: those
+are few, and one walk over them with the candidates marked replaces two over all others.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sparcode.index import kernels
+from sparcode.index.encoder_codes import product_codes, residual_codes
+from sparcode.index.rescorer import Rescorer, score_candidates
+from sparcode.index.searcher import Searcher
+from sparcode.types import Hits
+
+if TYPE_CHECKING:
+    from sparcode.index.pipeline import Candidates, Pipeline, QuerySettings, QueryState
+
+MOST_CANDIDATES = 1 << 15
+"""Candidates that a uint16 accumulator can number."""
+MOST_RESULTS = 128
+"""Results that inserting keeps in order faster than sorting all candidates."""
+BAD_HISTORY = -10
+
+compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
+"""Without fastmath: sums are rounded as numpy rounds them."""
+
+
+@compiled
+def read_lists(  # type: ignore[no-untyped-def]
+    tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
+    first_learned, learned_weight, history, item_weights, first_item, rows, weights,
+):  # fmt: skip
+    """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
+
+    ``tokens`` (1, K_u, d), ``codes`` (1, K_u, P, M) and ``distances`` (1, K_u, P) scratch, ``code_rows`` (N^M,) row of
+    every code or empty (no learned lists), ``item_weights`` by age. An item outside the index: (-1, -1).
+    """
+    learned = 0
+    if code_rows.shape[0] > 0 and learned_weight > 0:
+        if product:
+            product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
+        else:
+            residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
+        words = books.shape[2]
+        for head in range(codes.shape[1]):
+            for probe in range(codes.shape[2]):
+                key = np.int64(0)
+                for m in range(codes.shape[3]):
+                    key = key * words + codes[0, head, probe, m]
+                rows[learned] = code_rows[key] + first_learned
+                weights[learned] = learned_weight
+                learned += 1
+    total = learned
+    for age in range(min(len(history), len(item_weights))):
+        if item_weights[age] > 0:
+            rows[total] = history[len(history) - 1 - age] + first_item
+            weights[total] = item_weights[age]
+            total += 1
+    return learned, total
+
+
+@compiled
+def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ignore[no-untyped-def]
+    """Write to ``sums`` (R,) uint32 what the lists ``rows`` give to the candidates ``ids`` (R,), R < 2^16 - 1.
+
+    ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.accumulate``.
+    """
+    spare = np.uint64(len(marks) - 1)
+    end = np.uint64(len(postings))
+    for place in range(len(ids)):
+        marks[np.uint64(ids[place])] = place + 1
+        sums[place] = 0
+    for i in range(len(rows)):
+        row = np.uint64(rows[i])
+        for p in range(min(indptr[row], end), min(indptr[row + np.uint64(1)], end)):
+            posting = np.uint64(postings[p])
+            mark = np.uint64(marks[min(posting >> np.uint64(8), spare)])
+            if mark > np.uint64(0):
+                sums[mark - np.uint64(1)] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
+    for place in range(len(ids)):
+        marks[np.uint64(ids[place])] = 0
+
+
+@compiled
+def add_sums(scores, sums, own, cached, evidence):  # type: ignore[no-untyped-def]
+    """scores (R,) float32 += cached * sums + evidence * (sums - own), in float64 and rounded once, as numpy does."""
+    for place in range(len(scores)):
+        score = np.float64(scores[place])
+        if cached != 0.0:
+            score = score + np.float64(sums[place]) * np.float64(cached)
+        if evidence != 0.0:
+            score = score + np.float64(np.int64(sums[place]) - np.int64(own[place])) * np.float64(evidence)
+        scores[place] = score
+
+
+@compiled
+def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-def]
+    """Write the k best of R candidates, score descending and id ascending; return how many there are."""
+    size, filled = len(best_ids), 0
+    for place in range(len(ids)):
+        score, item = scores[place], ids[place]
+        if filled == size and (
+            score < best_scores[size - 1] or (score == best_scores[size - 1] and item > best_ids[size - 1])
+        ):
+            continue
+        spot = filled if filled < size else size - 1
+        while spot > 0 and (
+            best_scores[spot - 1] < score or (best_scores[spot - 1] == score and best_ids[spot - 1] > item)
+        ):
+            best_scores[spot], best_ids[spot] = best_scores[spot - 1], best_ids[spot - 1]
+            spot -= 1
+        best_scores[spot], best_ids[spot] = score, item
+        filled = min(filled + 1, size)
+    return filled
+
+
+@compiled
+def rescore(  # type: ignore[no-untyped-def]
+    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, interaction, flat, item_bias, query_weight,
+    item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
+    best_ids, best_scores,
+):  # fmt: skip
+    """Rescore candidates ``ids`` with cached ``sums`` (R,) and keep the best; return how many.
+
+    ``tokens`` (K_u, d); ``rows``, ``weights``: the learned lists; ``own``, ``scores`` (R,) scratch; weights of the
+    scorer as in ``rescorer.score_candidates``; ``cached``, ``evidence`` float32: score units of one unit of a sum.
+    """
+    if evidence != 0.0:
+        learned_sums(indptr, postings, rows, weights, marks, ids, own)
+    for place in range(len(scores)):
+        scores[place] = np.float32(0.0)
+    score_candidates(
+        tokens, ids, interaction, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
+        out_weight, out_bias, cosine, bias, relu, hadamard, scores,
+    )  # fmt: skip
+    add_sums(scores, sums, own, cached, evidence)
+    return keep_best(ids, scores, best_ids, best_scores)
+
+
+@compiled
+def answer(  # type: ignore[no-untyped-def]
+    tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
+    first_learned, learned_weight, history, item_weights, first_item, rows, weights, indptr, postings, accumulator,
+    work, seen, none, ids, sums, own, scores, interaction, flat, item_bias, query_weight, item_weight, first_bias,
+    middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids, best_scores,
+):  # fmt: skip
+    """Answer one query; return how many results there are or a status below 0, after which scratch is clean."""
+    for place in range(len(history)):
+        if history[place] < 0 or history[place] >= len(accumulator) - 1:
+            return BAD_HISTORY
+    learned, total = read_lists(
+        tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
+        first_learned, learned_weight, history, item_weights, first_item, rows, weights,
+    )  # fmt: skip
+    found = kernels.search_query(
+        indptr, postings, rows[:total], weights[:total], accumulator, work, seen, none, none, ids, sums
+    )
+    if found < 0:
+        return np.int64(found)
+    results = rescore(
+        tokens[0], indptr, postings, rows[:learned], weights[:learned], accumulator, ids[:found], sums[:found],
+        own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight, first_bias, middle,
+        middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids, best_scores,
+    )  # fmt: skip
+    return np.int64(results)
+
+
+@compiled
+def rescore_batch(  # type: ignore[no-untyped-def]
+    known, tokens, indptr, postings, rows, weights, first, stop, marks, ids, sums, own, scores, interaction, flat,
+    item_bias, query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
+    hadamard, cached, evidence, best_ids, best_scores,
+):  # fmt: skip
+    """``rescore`` for every query b with ``known[b]``: its learned lists are ``rows[first[b]:stop[b]]``.
+
+    ``ids``, ``sums`` (B, R), ids padded with -1 at the end; ``best_ids``, ``best_scores`` (B, k), places past a query's
+    results are left as they are.
+    """
+    for b in range(len(known)):
+        if not known[b]:
+            continue
+        found = 0
+        while found < ids.shape[1] and ids[b, found] >= 0:
+            found += 1
+        rescore(
+            tokens[b], indptr, postings, rows[first[b] : stop[b]], weights[first[b] : stop[b]], marks, ids[b, :found],
+            sums[b, :found], own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight,
+            first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
+            best_ids[b], best_scores[b],
+        )  # fmt: skip
+
+
+class Rescoring:
+    """Exact scores of candidates in one call, for a query or a batch; ``fits`` says where it applies."""
+
+    def __init__(self, searcher: Searcher, rescorer: Rescorer, settings: QuerySettings) -> None:
+        self.searcher = searcher
+        self.supported = rescorer.mixture is None
+        scale = np.float32(searcher.scale)
+        self.weights = (
+            *rescorer.kernel_arguments,
+            np.float32(settings.cached_weight) * scale, np.float32(settings.evidence_weight) * scale,
+        )  # fmt: skip
+
+    def fits(self, k: int, depth: int) -> bool:
+        """Tell whether k results of R = ``depth`` candidates can be answered."""
+        return self.supported and k <= MOST_RESULTS and depth <= MOST_CANDIDATES
+
+    def batch(self, state: QueryState, candidates: Candidates, hits: Hits) -> None:
+        """Write the best of the candidates of every known query to ``hits``."""
+        depth = candidates.ids.shape[1]
+        rescore_batch(
+            state.known, state.tokens, *self.searcher.lists, state.rows, state.weights, state.indptr[:-1],
+            state.item_start, self.searcher.scratch().narrow, candidates.ids, candidates.sums,
+            np.empty(depth, np.uint32), np.empty(depth, np.float32), _NO_INTERACTION, *self.weights, hits.ids,
+            hits.scores,
+        )  # fmt: skip
+
+
+class _Buffers(NamedTuple):
+    """Scratch of one thread for one R."""
+
+    codes: np.ndarray
+    distances: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+    ids: np.ndarray
+    sums: np.ndarray
+    own: np.ndarray
+    scores: np.ndarray
+
+
+class OneQuery:
+    """The fast path of a pipeline; ``of`` returns None where the pipeline needs the stages.
+
+    It serves scorers without a mixture, learned codes with a fallback table, and item lists. Threads may share it.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        settings, resolver, encoder = pipeline.settings, pipeline.resolver, pipeline.encoder
+        self.searcher, self.rescoring = pipeline.searcher, pipeline.rescoring
+        table = np.zeros(0, np.int32) if resolver is None or resolver.table is None else resolver.table
+        first_learned = 0 if resolver is None else resolver.first_row
+        books = encoder.books[0]
+        self._learned = (*encoder.books, encoder.has_product_codes)
+        self._table = (_frozen(table), first_learned, settings.learned_weight)
+        item = pipeline.item_first_row
+        by_age = np.array(() if item is None else settings.item_weights, np.int32)
+        self._items = (_frozen(by_age), 0 if item is None else item)
+        self._codes = (encoder.heads, min(settings.probes, books.shape[2] ** books.shape[0]), books.shape[0])
+        self._most_rows = self._codes[0] * self._codes[1] + len(by_age)
+        self._local = threading.local()
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> OneQuery | None:
+        """Return the fast path of a pipeline, None where there is none."""
+        resolver, index = pipeline.resolver, pipeline.searcher.index
+        searched = resolver is not None and resolver.table is None
+        words = any(index.has_family(name) for name in ("category", "segment"))
+        unsupported = searched or words or not pipeline.encoder.has_books or not pipeline.rescoring.supported
+        return None if unsupported else cls(pipeline)
+
+    def best(
+        self, tokens: np.ndarray, history: np.ndarray, seen: np.ndarray, k: int, depth: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return ids int32 and scores float32, at most k <= R = ``depth``; None where only the stages can answer.
+
+        ``tokens`` (1, K_u, d) float32; ``history``, ``seen`` int32, read-only.
+        """
+        depth = min(depth, self.searcher.item_count)
+        scratch, buffers = self.searcher.scratch(), self._buffers(depth)
+        best_ids, best_scores = np.empty(k, np.int32), np.empty(k, np.float32)
+        found = answer(
+            tokens, *self._learned, buffers.codes, buffers.distances, *self._table, history, *self._items,
+            buffers.rows, buffers.weights, *self.searcher.lists, scratch.narrow, scratch.work, seen, _NO_MASK,
+            buffers.ids, buffers.sums, buffers.own, buffers.scores, _NO_INTERACTION, *self.rescoring.weights,
+            best_ids, best_scores,
+        )  # fmt: skip
+        if found < 0:
+            return None
+        return (best_ids, best_scores) if found == k else (best_ids[:found], best_scores[:found])
+
+    def _buffers(self, depth: int) -> _Buffers:
+        held: tuple[int, _Buffers] | None = getattr(self._local, "held", None)
+        if held is None or held[0] != depth:
+            rows, codes = self._most_rows, (1, *self._codes)
+            held = self._local.held = depth, _Buffers(
+                np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), np.empty(rows, np.int32),
+                np.empty(rows, np.int32), np.empty(depth, np.int32), np.empty(depth, np.uint32),
+                np.empty(depth, np.uint32), np.empty(depth, np.float32),
+            )  # fmt: skip
+        return held[1]
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+_NO_MASK = np.zeros(0, np.bool_)
+_NO_INTERACTION = np.zeros((0, 0), np.float32)

@@ -1,0 +1,94 @@
+"""Screened nearest codewords against a full search, and bounds that are bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcode.index import encoder_screen
+from sparcode.index.encoder import Encoder
+from sparcode.index.encoder_screen import LANES, bounds, prepare_screen, screened
+from tests.index.test_encoder import WIDTH, Pair
+
+
+@pytest.fixture(autouse=True)
+def small_books_are_screened(monkeypatch):
+    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", LANES)
+    monkeypatch.setattr(encoder_screen, "LEAST_WIDTH", 8)
+
+
+def books_of(rng: np.random.Generator, kind: str, words: int, width: int) -> np.ndarray:
+    if kind == "whole numbers":  # every sum is exact, ties are frequent
+        return rng.integers(-2, 3, size=(1, words, width)).astype(np.float32)
+    spread = np.geomspace(1, 0.01, width) if kind == "few directions" else np.ones(width)
+    return (rng.normal(size=(1, words, width)) * spread).astype(np.float32)
+
+
+def search(screen, book, x, count):
+    norms = (np.square(book.astype(np.float64)).sum(1) / 2).astype(np.float32)
+    values, turned = np.empty(len(book), np.float32), np.empty(book.shape[1], np.float32)
+    indices, kept = np.empty(count, np.int64), np.empty(count, np.float32)
+    found = screened(
+        x, screen.turns[0], screen.leading[0], screen.rests[0], screen.rows[0], screen.longest[0], norms, values,
+        turned, np.empty(LANES, np.float32), np.empty(LANES, np.int32), indices, kept,
+    )  # fmt: skip
+    assert found == count
+    return indices, kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["whole numbers", "few directions", "round"]),
+    st.sampled_from([16, 17, 40, 200]),
+    st.sampled_from([8, 12, 33]),
+    st.sampled_from([1, 2, 5, 16]),
+)
+def test_screened_is_the_full_search(seed, kind, words, width, count):
+    rng = np.random.default_rng(seed)
+    books = books_of(rng, kind, words, width)
+    screen = prepare_screen(books)
+    for x in rng.integers(-3, 4, size=(3, width)) if kind == "whole numbers" else rng.normal(size=(3, width)):
+        x = x.astype(np.float32)
+        indices, kept = search(screen, books[0], x, count)
+        exact = np.square(books[0].astype(np.float64)).sum(1) / 2 - books[0].astype(np.float64) @ x
+        np.testing.assert_allclose(kept, np.sort(exact)[:count], atol=1e-4)
+        if kind == "whole numbers":
+            assert indices.tolist() == np.lexsort((np.arange(words), exact))[:count].tolist()
+        else:
+            np.testing.assert_allclose(exact[indices], np.sort(exact)[:count], atol=1e-4)
+
+
+def test_bounds_lie_below_and_hold_few_dimensions():
+    rng = np.random.default_rng(3)
+    books = books_of(rng, "few directions", 300, 24)
+    screen = prepare_screen(books)
+    assert screen.leading.shape == (1, 8, 300)
+    norms = (np.square(books[0]).sum(1) / 2).astype(np.float32)
+    values, x = np.empty(300, np.float32), rng.normal(size=24).astype(np.float32)
+    bounds(x, screen.turns[0], screen.leading[0], screen.rests[0], norms, values, np.empty(24, np.float32))
+    exact = norms - books[0] @ x
+    assert (values <= exact + 1e-4).all()
+    assert (values > np.sort(exact)[0]).mean() > 0.5, "a screen that lets most through does not pay"
+
+
+@pytest.mark.parametrize("kind", ["product", "residual"])
+@pytest.mark.parametrize("probes", [1, 3])
+def test_an_encoder_gives_the_same_codes_with_and_without_a_screen(kind, probes, monkeypatch):
+    rng, pair = np.random.default_rng(1), Pair("dnn")
+    width = WIDTH
+    books = rng.normal(size=(2, 50, width // 2 if kind == "product" else width)).astype(np.float32)
+    spec = pair.spec | {"quantizer": {"kind": kind, "books": 2, "codewords": 50}}
+    tokens = rng.normal(size=(40, 1, width)).astype(np.float32)
+    found = Encoder(spec, pair.arrays | {"codebooks": books}).codes(tokens, probes)
+    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 51)
+    expected = Encoder(spec, pair.arrays | {"codebooks": books}).codes(tokens, probes)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-4)
+
+
+def test_small_books_have_no_screen(monkeypatch):
+    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 100)
+    assert all(len(part) == 0 for part in prepare_screen(np.ones((2, 99, 8), np.float32)))
