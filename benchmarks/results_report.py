@@ -298,7 +298,7 @@ def _kept(grid: Grid, book: Book) -> str:
     lines = [
         "all-to-all: every item scored by what rescoring computes; share kept = (sparcode - two-tower) / (all-to-all - "
         "two-tower); it can exceed 1, because the lists also leave out what the scorer ranks wrongly",
-        "not here: data of more than 200,000,000 pairs, where all-to-all is over a sample of users, which others are not",
+        "not here: data of more than 200,000,000 pairs, where all-to-all is over a sample of users alone",
     ]
     header = ["data", "two-tower ndcg@10", "sparcode-cache", "sparcode", "all-to-all", "share kept", "seeds"]
     return table(header, body) + notes(lines) if body else ""

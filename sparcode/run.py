@@ -60,11 +60,15 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved configuration; RunError if its file is missing or damaged."""
-        from sparcode.config import config_from_dict
+        from sparcode.config import Config, config_from_dict
 
         path = self.folder / "config.toml"
         try:
-            return config_from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            # A run's file is written whole. Cut between two lines it is still TOML, and defaults would fill the gap.
+            if (last := list(Config.model_fields)[-1]) not in values:
+                raise ConfigError(f"its last section, [{last}], is missing")
+            return config_from_dict(values)
         except FileNotFoundError:
             raise RunError(f"{path} does not exist; put the file back, or train the run again") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as problem:

@@ -51,6 +51,15 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, prepare, message:
     assert "\n" not in str(caught.value)
 
 
+def test_a_configuration_cut_between_two_lines_is_refused(tmp_path: Path):
+    file = finished(tmp_path) / "config.toml"
+    lines = file.read_text().splitlines(keepends=True)
+    for kept in range(0, lines.index("[baselines]\n"), 7):
+        write_text(file, "".join(lines[:kept]))
+        with pytest.raises(RunError, match=r"config.toml is damaged or was edited .*\[baselines\]"):
+            _ = Run.open(tmp_path).config
+
+
 def test_settings_before_the_index(tmp_path: Path):
     with pytest.raises(RunError, match="no index yet; build it with: sparcode build-index"):
         _ = Run.open(finished(tmp_path)).query_settings
