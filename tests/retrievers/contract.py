@@ -80,6 +80,8 @@ def queries_of(histories: list[list[int]]) -> Queries:
 class LastItemEncoder:
     """The token of a query is the vector of its last item."""
 
+    has_books = False  # tokens without codes: the pipeline goes by stages
+
     def tokens(self, queries: Queries) -> np.ndarray:
         rows = [self.encode_one(queries.history(row)) for row in range(len(queries))]
         return np.array(rows, np.float32).reshape(len(queries), 1, 2)
