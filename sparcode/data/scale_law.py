@@ -3,10 +3,10 @@
     P(c | u)  ∝  w_c · exp( (1-λ) θ ⟨m, z_c⟩  +  λ log Σ_j π_j exp(θ ⟨v_j, z_c⟩) )
 
 λ = ``interaction``. At λ = 0 the log-probability is a dot product, ⟨(θ m, 1), (z_c, log w_c)⟩ less a constant of the
-user. At λ = 1 the law is a mixture of the laws of the single interests, which no single dot product of width d
-expresses: who likes short jazz and long operas is, for a mixed vector, someone who also likes long jazz. Between them
-the utility is the convex mixture, the law the geometric mean. The interest vectors of a user with one interest are the
-mixed vector, and the law does not depend on λ.
+user. At λ = 1 the law is a mixture of the laws of the single interests, which no dot product with z_c expresses: who
+likes short jazz and long operas is, for a mixed vector, someone who also likes long jazz. Between them the utility is
+the convex mixture, the law the geometric mean. The interest vectors of a user with one interest are the mixed vector,
+and the law does not depend on λ.
 
 The factor θ is solved so that the perplexity, exp of the mean entropy of P(· | u), has a given value at any λ: how
 many items a user chooses from is the same over the dial, and so, about, is what the optimum reaches.

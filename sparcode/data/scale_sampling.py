@@ -20,6 +20,9 @@ from sparcode.data.scale_catalogue import SPREAD, TASTE, Catalogue
 from sparcode.data.scale_law import Law, log_sum_exp
 from sparcode.data.scale_users import Tastes
 
+_FIRST_PRICE = 8  # proposals a draw, before anything is known of a user
+_AT_ONCE = 1 << 16  # proposals of a round, which bounds memory
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -96,18 +99,20 @@ class Proposals:
 def draw_distinct(proposals: Proposals, lengths: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Return the first ``lengths[b]`` distinct draws of every user b, flat and in order of users: int32."""
     count = len(proposals.catalogue)
-    users = np.zeros(0, dtype=np.int64)
-    items = np.zeros(0, dtype=np.int32)
-    missing = lengths.copy()
-    while (lacking := np.flatnonzero(missing > 0)).size:
-        # Twice what is missing, since about half is refused or a repeat; how many changes no probability.
-        asked = np.repeat(lacking, 2 * missing[lacking] + 4)
-        drawn, accepted = proposals.draw(asked, random)
-        users = np.concatenate([users, asked[accepted]])
-        items = np.concatenate([items, drawn[accepted]])
+    users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    gained, tried = np.zeros_like(lengths), np.zeros_like(lengths)
+    while (lacking := np.flatnonzero(gained < lengths)).size:
+        # As many as the yield so far asks for. It looks at earlier rounds only, so it changes no probability.
+        price = (tried[lacking] + _FIRST_PRICE) / (gained[lacking] + 1)
+        asked = np.ceil((lengths - gained)[lacking] * price).astype(np.int64)
+        asked = np.minimum(asked, max(_AT_ONCE // len(lacking), 1))
+        tried[lacking] += asked
+        rows = np.repeat(lacking, asked)
+        drawn, accepted = proposals.draw(rows, random)
+        users, items = np.concatenate([users, rows[accepted]]), np.concatenate([items, drawn[accepted]])
         first = np.sort(np.unique(users * count + items, return_index=True)[1])
         users, items = users[first], items[first]
-        missing = lengths - np.bincount(users, minlength=len(lengths))
+        gained = np.bincount(users, minlength=len(lengths))
     order = np.argsort(users, kind="stable")
     users, items = users[order], items[order]
     place = np.arange(len(users)) - np.searchsorted(users, np.arange(len(lengths)))[users]

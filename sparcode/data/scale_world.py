@@ -8,7 +8,14 @@ w_c: Zipf popularity; z_c: latent vector of the item; v_j, π_j: interests of th
 their mean. λ = 0 is a pure dot product, which a two-tower of width d + 1 expresses; λ = 1 is pure interaction.
 An event of a user follows this law over the items the user has not taken before, and so does the last one, which a
 split by last event holds out. The optimum is therefore the ranking by P(c | u) of the items outside the history.
-It knows the latent state of the user, which no system sees: an upper bound for all that see histories.
+It knows the latent state of the user, which no system sees: an upper bound for all that see histories. (What is best
+given the history alone is an integral over all states a user might have, and is not computed.)
+
+What λ = 1 takes from a dot product (NDCG@10 as a share of the optimum, d = 64, by default arguments): ranking by the
+mixed vector keeps 100 % at λ = 0 and about 75 % at λ = 1. Item vectors of 65 free coordinates, fitted by full softmax
+to the whole law of some 3,000 users, keep 98 % for other users over 10,000 items (over 2,000 items 99.6 %, and 92 % in
+a world of d = 16 with 17 coordinates): wide free vectors can imitate a few interests. λ = 1 is hard to learn for a
+two-tower rather than impossible to hold.
 
 θ is solved so that a user chooses from ``perplexity`` items, at every λ: the optimum stays comparable over the dial.
 Sampling is exact (``scale_sampling``), scores are float64, and nothing of the size users x items is ever kept: items
@@ -71,7 +78,7 @@ class ScaleWorld:
     def __post_init__(self) -> None:
         """Check the arguments and fill in those left to the number of items."""
         _check(self)
-        root = max(round(self.items**0.5), 8)
+        root = max(round(self.items**0.5), 16)
         chosen = {"topics": self.topics or root, "perplexity": self.perplexity or max(root, 20)}
         for name, kind in get_type_hints(type(self)).items():
             # Numbers of numpy become plain ones, which JSON can hold.
@@ -267,7 +274,7 @@ def _check(world: ScaleWorld) -> None:
         ("seed", _is_whole(world.seed) and world.seed >= 0, "a whole number from 0 on"),
         ("events_per_user", 3 <= most <= world.items / 8 and world.events_per_user >= 3, "3 to a twelfth of the items"),
         ("exponent", _is_number(world.exponent) and 0 <= world.exponent <= 2, "a number from 0 to 2"),
-        ("interests", _is_whole(world.interests) and 1 <= world.interests <= 8, "a whole number from 1 to 8"),
+        ("interests", _is_whole(world.interests) and 1 <= world.interests <= 16, "a whole number from 1 to 16"),
         (
             "width",
             _is_whole(world.width) and 8 <= world.width <= 1024 and world.width % 4 == 0,
