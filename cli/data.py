@@ -1,15 +1,19 @@
-"""``sparcode data``: fetch a public set, look at a set before training."""
+"""``sparcode data``: fetch a public set, look at a set before training, generate a planted one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
-from .output import print_json
+from .output import note, print_json
 
-app = typer.Typer(help="Fetch and check interaction data.", rich_markup_mode=None, no_args_is_help=True)
+if TYPE_CHECKING:
+    from sparcode.data.scale_world import ScaleWorld
+
+app = typer.Typer(help="Fetch, check and generate interaction data.", rich_markup_mode=None, no_args_is_help=True)
 
 
 @app.command("fetch")
@@ -54,3 +58,34 @@ def validate(data: str, changes: dict[str, Any]) -> tuple[Any, list[str]]:
 
     report = check(data, options.resolve_config(None, None, changes).data)
     return report, report_lines(report)
+
+
+@app.command("generate")
+def generate_command(
+    items: Annotated[int, typer.Option("--items", metavar="N", help="Items, 50 to 16,777,215.", show_default=False)],
+    users: Annotated[int, typer.Option("--users", metavar="N", help="Users.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder to write.", show_default=False)],
+    interaction: Annotated[
+        float, typer.Option("--interaction", metavar="X", help="0: a dot product ranks best; 1: pure interaction.")
+    ] = 0.5,
+    events: Annotated[int, typer.Option("--events", metavar="N", help="Mean events of a user.")] = 20,
+    exponent: Annotated[float, typer.Option("--exponent", metavar="X", help="Of Zipf's law of popularity.")] = 0.8,
+    interests: Annotated[int, typer.Option("--interests", metavar="N", help="Most interests of a user.")] = 4,
+    seed: options.Seed = None,
+) -> None:
+    """Write a planted world whose best ranking is known, as a folder that `sparcode train` reads.
+
+    Users with several interests, Zipf popularity, items with category, department, year and price.
+    """
+    given = {"events_per_user": events, "exponent": exponent, "interests": interests, "seed": seed or 0}
+    world = generate(out, items=items, users=users, interaction=interaction, **given)
+    note(f"wrote {out}: {world.events().indptr[-1]:,} events of {users:,} users over {items:,} items")
+
+
+def generate(out: Path, **arguments: Any) -> ScaleWorld:
+    """Write ``ScaleWorld(**arguments)`` to a new folder and return it."""
+    from sparcode.data.scale_world import ScaleWorld
+
+    world = ScaleWorld(**arguments)
+    world.write(out)
+    return world

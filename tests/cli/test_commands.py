@@ -176,3 +176,22 @@ def test_an_index_that_was_not_built(planted: Path, tiny_run: TinyRun, tmp_path:
     result = CliRunner().invoke(app, [command, str(run), "--user", tiny_run.user, *item])
     assert result.exit_code == 1
     assert "sparcode build-index" in result.stderr
+
+
+def test_data_generate_writes_a_world_that_opens(tmp_path: Path) -> None:
+    from sparcode.data.scale_world import ScaleWorld
+
+    sizes = ["--items", 200, "--users", 40, "--events", 8, "--interaction", 1]
+    output("data", "generate", *sizes, "--seed", 3, "--out", tmp_path / "world")
+    assert ScaleWorld.open(tmp_path / "world") == ScaleWorld(200, 40, 1.0, 3, events_per_user=8)
+    report = json.loads(output("data", "validate", tmp_path / "world", "--json"))
+    assert report["users"] == 40
+
+
+@pytest.mark.parametrize("problem", [["--interaction", 2], ["--items", 10]])
+def test_data_generate_refuses_in_one_line(problem: list[object], tmp_path: Path) -> None:
+    arguments = ["--items", 200, "--users", 40, "--events", 8, "--out", tmp_path / "world", *problem]
+    result = CliRunner().invoke(app, ["data", "generate", *map(str, arguments)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+    assert f"{str(problem[0]).removeprefix('--')}={problem[1]}" in result.stderr
+    assert not (tmp_path / "world").exists()

@@ -12,6 +12,16 @@ DATA_OPTIONS = ["--columns", "--where", "--min-rating", "--k-core", "--split-by"
 COMMANDS = {
     "data fetch": ["NAME"],
     "data validate": ["DATA", *DATA_OPTIONS],
+    "data generate": [
+        "--items",
+        "--users",
+        "--interaction",
+        "--events",
+        "--exponent",
+        "--interests",
+        "--seed",
+        "--out",
+    ],
     "train": [
         *["DATA", "--out", "--config", "--set", "--resume", "--overwrite", "--no-baselines", "--device", "--seed"],
         *["--like", *DATA_OPTIONS],
