@@ -26,12 +26,11 @@ def check_agreement(index: Index, item_count: int, codebooks: np.ndarray | None)
     if index.code_rows is not None:
         _compare("the index maps {} codes, the model has {}", len(index.code_rows), codewords**books)
         return
-    _compare(
-        "the index stores codes of {} codewords each, those of the model have {}", index.code_table.shape[1], books
-    )
-    _compare("the index stores {} codes for {} learned lists", len(index.code_table), index.family("learned").rows)
-    if int(index.code_table.max()) >= codewords:
-        raise _mismatch(f"the index stores codeword {int(index.code_table.max())}, the model has {codewords} a book")
+    stored = index.code_table
+    _compare("the index stores codes of {} codewords each, those of the model have {}", stored.shape[1], books)
+    _compare("the index stores {} codes for {} learned lists", len(stored), index.family("learned").rows)
+    if int(stored.max()) >= codewords:
+        raise _mismatch(f"the index stores codeword {int(stored.max())}, the model has {codewords} a book")
 
 
 def _compare(message: str, found: int, expected: int) -> None:

@@ -135,9 +135,11 @@ class Bench:
 
 
 def _write(place: str, content: bytes) -> None:
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    # Not O_TRUNC: ext4 writes a file that was cut to nothing to the disk when it is closed.
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, content)
+        os.ftruncate(descriptor, len(content))
     finally:
         os.close(descriptor)
 
