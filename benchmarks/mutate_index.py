@@ -63,13 +63,12 @@ def try_cases(seed: int, first: int, cases: int, minutes: float | None, folder: 
 
 
 def _try(bench: Bench, seed: int, number: int, failures: list[dict[str, Any]]) -> str:
-    mutated = case(seed, number)
     try:
-        return bench.run(mutated)
+        return bench.run(case(seed, number))
     except Exception as problem:
-        what = f"{type(problem).__name__}: {problem}"[:500]
-        failures.append({"seed": seed, "case": number, "kind": mutated.kind, "verify": mutated.verify, "problem": what})
-        print(f"FAILED --seed {seed} --first {number} --cases 1 ({mutated.kind}, {mutated.verify}): {what}", flush=True)
+        kind, what = KINDS[number % len(KINDS)], f"{type(problem).__name__}: {problem}"[:500]
+        failures.append({"seed": seed, "case": number, "kind": kind, "problem": what})
+        print(f"FAILED --seed {seed} --first {number} --cases 1 ({kind}): {what}", flush=True)
         return "failed"
 
 

@@ -178,9 +178,7 @@ class Forgery:
     def put(self, name: str, content: bytes) -> None:
         """Replace an array; its entry and what the manifest counts agree with the new content."""
         self.files[name] = content
-        entry = self.manifest.get("arrays", {}).get(name)
-        if not isinstance(entry, dict):
-            return
+        entry = self.entry(name)
         length = len(content) // int(DTYPES[name][-1])
         shape = [length // 2, 2] if name == "code_table" else [length]
         entry.update(bytes=len(content), shape=shape, sha256=digest(content))
@@ -188,6 +186,12 @@ class Forgery:
             self.manifest["rows"] = length - 1
         if name == "postings":
             self.manifest["postings"] = length
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return an array's entry in the manifest; one that stands nowhere when an earlier lie has removed it."""
+        arrays = self.manifest.get("arrays")
+        entry = arrays.get(name) if isinstance(arrays, dict) else None
+        return entry if isinstance(entry, dict) else {}
 
     def signed(self) -> Changes:
         """Return the changed files, the manifest and a CURRENT that matches it."""
@@ -266,9 +270,7 @@ def _sizes(draw: random.Random, forgery: Forgery) -> None:
     shape = [length, draw.choice((0, 1, 2, 2**32))] if name == "code_table" else [length]
     size = length * width * (shape[1] if name == "code_table" else 1)
     size = draw.choice((size, size % 2**32, size % 2**64, len(golden_files()[ARRAYS[name]])))
-    entry = manifest.get("arrays", {}).get(name)
-    if isinstance(entry, dict):
-        entry.update(shape=shape, bytes=size)
+    forgery.entry(name).update(shape=shape, bytes=size)
     if name == "indptr":
         manifest["rows"] = length - 1
     if name == "postings":
@@ -403,11 +405,10 @@ def _scores(draw: random.Random, forgery: Forgery) -> None:
 def _code_table(draw: random.Random, forgery: Forgery) -> None:
     content = forgery.content("code_table")
     forgery.put("code_table", draw.choice((b"", content, content + content, draw.randbytes(32), content[:-4])))
-    entry = forgery.manifest.get("arrays", {}).get("code_table")
-    if isinstance(entry, dict):
-        size = entry["bytes"] // 2
-        empty = [0, 2**53], [2**53, 0], [0, 64], [0, 65], [8, 0]
-        entry["shape"] = draw.choice((entry["shape"], [size, 1], [1, size], [8, size // 8], [size], [2, 2, 4], *empty))
+    entry, size = forgery.entry("code_table"), len(forgery.content("code_table")) // 2
+    empty = [0, 2**53], [2**53, 0], [0, 64], [0, 65], [8, 0]
+    shapes = [size // 2, 2], [size, 1], [1, size], [8, size // 8], [size], [2, 2, 4]
+    entry["shape"] = draw.choice((*shapes, *empty))
 
 
 def _current(draw: random.Random, forgery: Forgery) -> None:
