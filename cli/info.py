@@ -10,7 +10,7 @@ import typer
 from . import options
 from .output import plain, print_json, print_pairs
 
-Verify = Annotated[bool, typer.Option("--verify", help="Check digests and posting ranges of the whole index.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Check every digest of the run, and every posting.")]
 
 
 def info_command(run: options.RunFolder, verify: Verify = False, json: options.Json = False) -> None:
@@ -33,7 +33,9 @@ def readable(content: dict[str, Any]) -> dict[str, Any]:
     shown["index"] |= {"built with": shown["index"].pop("info")}
     shown["query settings"] = shown.pop("query")
     shown["training"] = shown.pop("training")
-    shown["files verified"] = "yes, all digests agree" if shown.pop("verified") else "no (--verify checks them)"
+    shown["files verified"] = (
+        "yes, all digests and postings agree" if shown.pop("verified") else "no (--verify checks them)"
+    )
     return shown
 
 

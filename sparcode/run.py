@@ -123,10 +123,11 @@ class Run:
 
     def check_model(self) -> None:
         """Raise CorruptIndexError unless the exported model is byte for byte the one that was trained."""
-        if hash_model(self.model_folder) != self.model_hash:
+        found = hash_model(self.model_folder)
+        if found != self.model_hash:
             raise CorruptIndexError(
-                f"{self.model_folder}: its files are not those that were trained (SHA-256 differs, or one is missing); "
-                "put them back, or train the run again"
+                f"{self.model_folder}: its files are not those that were trained (their SHA-256 is {found[:12]}..., "
+                f"run.json says {self.model_hash[:12]}...); put them back, or train the run again"
             )
 
     def update(self, **fields: Any) -> Run:

@@ -136,8 +136,12 @@ def verify_dataset(folder: Path) -> None:
     content = read_json(folder / "dataset.json")
     for name, wanted in content.get("sha256", {}).items():
         path = folder / f"{name}.arrow"
-        if not path.is_file() or sha256_of(path) != wanted:
-            raise CorruptIndexError(f"{path} is missing or damaged (SHA-256 differs); train the run again")
+        if not path.is_file():
+            raise CorruptIndexError(f"{path} is missing, dataset.json names it; train the run again")
+        found = sha256_of(path)
+        if found != wanted:
+            what = f"its SHA-256 is {found[:12]}..., dataset.json says {str(wanted)[:12]}..."
+            raise CorruptIndexError(f"{path} is damaged: {what}; train the run again")
 
 
 def _write(dataset: Dataset, folder: Path) -> None:

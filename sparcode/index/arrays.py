@@ -61,8 +61,11 @@ def read_arrays(path: Path, *, verify: bool = False) -> Arrays:
     path = Path(path)
     header, buffer, start = _map(path)
     arrays = {name: _view(path, buffer, start, name, entry) for name, entry in sorted(header.items())}
-    if verify and _digest(arrays) != _own_metadata(path).get("sha256"):
-        raise CorruptIndexError(f"{path} is damaged: its contents do not match the SHA-256 it carries; {_REMEDY}")
+    if verify:
+        found, expected = _digest(arrays), str(_own_metadata(path).get("sha256"))
+        if found != expected:
+            what = f"the SHA-256 of its contents is {found[:12]}..., it carries {expected[:12]}..."
+            raise CorruptIndexError(f"{path} is damaged: {what}; {_REMEDY}")
     return arrays
 
 

@@ -22,9 +22,26 @@ if TYPE_CHECKING:
 MAX_ITEMS = (1 << 24) - 1
 """Largest number of items a 24-bit id can name; more need a 64-bit layout, which does not exist yet."""
 
+MAX_ROWS = (1 << 31) - 1
+"""Largest number of posting lists: a query names its rows by int32."""
+
+MAX_BOOKS = 64
+"""Most sub-codebooks a code may have; N^M fits 64 bits only far below."""
+
 MAX_IMPACT = 255
 MAX_CODE_TABLE = 1 << 18
 """Largest N^M for which every composite code has an entry in ``code_rows``."""
+
+
+_BLOCK = 1 << 22
+
+
+class LayoutError(ValueError):
+    """A broken rule of the layout; ``part`` is the array it is about, or ``manifest`` for the numbers beside them."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 @dataclass(frozen=True)
@@ -130,9 +147,10 @@ class Index:
         return np.where(stored[rows] == keys, rows + family.first_row, -1).astype(np.int32)
 
     def validate(self, *, postings: bool = True) -> None:
-        """Check every rule of the layout; ValueError names the first one broken.
+        """Check every rule of the layout; LayoutError (a ValueError) names the first one broken.
 
-        ``postings=False`` leaves out the O(P) checks (ids < n, impacts >= 1, ids ascending in a row).
+        ``postings=False`` leaves out the O(P) checks (ids < n, impacts >= 1, ids ascending in a row, scores > 0).
+        Works in blocks: what it allocates does not grow with the index.
         """
         _check_shapes(self)
         _check_offsets(self)
@@ -140,6 +158,7 @@ class Index:
         _check_code_tables(self)
         if postings:
             check_postings(self.indptr, self.postings, self.item_count)
+            _check_scores(self.scores)
 
     def to_scipy(self) -> scipy.sparse.csr_matrix:
         """Return the scores as a (rows, n) float32 CSR matrix: impact * scale, or ``scores`` when stored."""
@@ -268,65 +287,108 @@ def families_to_json(families: Iterable[Family]) -> list[dict[str, Any]]:
 
 
 def check_postings(indptr: np.ndarray, postings: np.ndarray, item_count: int) -> None:
-    """Check ids < n, impacts >= 1 and strictly ascending ids in every row, in blocks; ValueError if not."""
-    starts = indptr[:-1][np.diff(indptr) > 0].astype(np.int64)
-    block = 1 << 22
-    for low in range(0, len(postings), block):
-        piece = np.asarray(postings[max(low - 1, 0) : low + block])
-        if (piece & np.uint32(255)).min() == 0:
-            raise ValueError("a posting has impact 0")
-        ids = piece >> np.uint32(8)
-        if int(ids.max()) >= item_count:
-            raise ValueError(f"a posting names item {int(ids.max())}, the index has {item_count} items")
-        rising = ids[1:] > ids[:-1]
+    """Check ids < n, impacts >= 1 and strictly ascending ids in every row, in blocks; LayoutError if not.
+
+    ``indptr``: (rows + 1,) uint64, rising from 0 to the length of ``postings`` (P,) uint32.
+    """
+    for low in range(0, len(postings), _BLOCK):
+        # One posting of the block before: the order is checked across the edge.
         first = max(low - 1, 0)
-        inside = starts[np.searchsorted(starts, first + 1) : np.searchsorted(starts, first + len(piece))]
-        rising[inside - first - 1] = True
-        if not rising.all():
-            raise ValueError("the ids of a posting list are not strictly ascending")
+        piece = np.asarray(postings[first : low + _BLOCK])
+        _check_cells(piece, first, item_count)
+        _check_order(indptr, piece >> np.uint32(8), first)
+
+
+def _check_cells(piece: np.ndarray, first: int, item_count: int) -> None:
+    impacts = piece & np.uint32(255)
+    if impacts.min() == 0:
+        place = first + int(impacts.argmin())
+        raise LayoutError("postings", f"posting {place} has impact 0, expected 1..{MAX_IMPACT}")
+    largest = int(piece.max()) >> 8
+    if largest >= item_count:
+        place = first + int(piece.argmax())
+        raise LayoutError("postings", f"posting {place} names item {largest}, the index has {item_count} items")
+
+
+def _check_order(indptr: np.ndarray, ids: np.ndarray, first: int) -> None:
+    rising = ids[1:] > ids[:-1]
+    # Keys of the array's own type: any other would convert, and copy, all offsets.
+    edges = np.searchsorted(indptr, np.array([first + 1, first + len(ids)], indptr.dtype))
+    rising[indptr[edges[0] : edges[1]].astype(np.int64) - first - 1] = True
+    if not rising.all():
+        place = first + 1 + int(rising.argmin())
+        row = int(np.searchsorted(indptr, np.array(place, indptr.dtype), side="right")) - 1
+        what = f"item {ids[place - first]} follows item {ids[place - first - 1]}"
+        raise LayoutError("postings", f"the ids of posting list {row} are not strictly ascending: {what}")
+
+
+def _check_scores(scores: np.ndarray | None) -> None:
+    for low in range(0, 0 if scores is None else len(scores), _BLOCK):
+        piece = np.asarray(scores[low : low + _BLOCK])  # type: ignore[index]
+        sound = np.isfinite(piece) & (piece > 0)
+        if not sound.all():
+            place = int(sound.argmin())
+            raise LayoutError("scores", f"score {low + place} is {piece[place]}, expected a finite number > 0")
 
 
 def _check_shapes(index: Index) -> None:
     if not 0 <= index.item_count <= MAX_ITEMS:
-        raise ValueError(f"item count {index.item_count} is outside 0..{MAX_ITEMS}")
+        raise LayoutError("manifest", f"item count {index.item_count} is outside 0..{MAX_ITEMS}")
     if not (math.isfinite(index.scale) and index.scale > 0):
-        raise ValueError(f"scale {index.scale} is not a finite number > 0")
+        raise LayoutError("manifest", f"scale {index.scale} is not a finite number > 0")
     if index.indptr.ndim != 1 or len(index.indptr) < 1 or index.postings.ndim != 1:
-        raise ValueError("indptr and postings must be one-dimensional and indptr not empty")
+        raise LayoutError("indptr", "indptr and postings must be one-dimensional and indptr not empty")
+    if index.row_count > MAX_ROWS:
+        raise LayoutError("indptr", f"{index.row_count} posting lists, expected at most {MAX_ROWS}")
     if index.scores is not None and index.scores.shape != index.postings.shape:
-        raise ValueError(f"{index.scores.shape} scores beside {index.postings.shape} postings")
+        raise LayoutError("scores", f"{index.scores.shape} scores beside {index.postings.shape} postings")
 
 
 def _check_offsets(index: Index) -> None:
-    indptr = index.indptr
-    if int(indptr[0]) != 0 or int(indptr[-1]) != len(index.postings):
-        raise ValueError(f"offsets run {int(indptr[0])}..{int(indptr[-1])}, expected 0..{len(index.postings)}")
-    if (indptr[1:] < indptr[:-1]).any():
-        raise ValueError("offsets fall")
-    longest = int(np.diff(indptr).max(initial=0))
-    if longest > index.item_count:
-        raise ValueError(f"a posting list of {longest} postings in an index of {index.item_count} items")
+    indptr, end = index.indptr, len(index.postings)
+    if int(indptr[0]) != 0 or int(indptr[-1]) != end:
+        raise LayoutError("indptr", f"offsets run {int(indptr[0])}..{int(indptr[-1])}, expected 0..{end}")
+    for low in range(0, index.row_count, _BLOCK):
+        piece = indptr[low : low + _BLOCK + 1]
+        falls = piece[1:] < piece[:-1]
+        if falls.any():
+            row = low + int(falls.argmax())
+            raise LayoutError("indptr", f"offsets fall: row {row} runs {int(indptr[row])}..{int(indptr[row + 1])}")
+        lengths = np.diff(piece)
+        longest = int(lengths.max())
+        if longest > index.item_count:
+            what = f"a posting list of {longest} postings in an index of {index.item_count} items"
+            raise LayoutError("indptr", f"row {low + int(lengths.argmax())} is {what}")
 
 
 def _check_families(index: Index) -> None:
     row = 0
     for family in index.families:
-        if family.first_row != row or family.rows < 0 or not math.isfinite(family.multiplier):
-            raise ValueError(f"family {family.name!r} starts at row {family.first_row}, expected {row}")
+        if family.first_row != row or family.rows < 0:
+            what = f"family {family.name!r} starts at row {family.first_row} and has {family.rows}"
+            raise LayoutError("manifest", f"{what}, expected to start at {row}")
+        if not (math.isfinite(family.multiplier) and family.multiplier > 0):
+            what = f"the multiplier of family {family.name!r} is {family.multiplier}"
+            raise LayoutError("manifest", f"{what}, expected a finite number > 0")
         row = family.stop_row
     if row != index.row_count or len({family.name for family in index.families}) != len(index.families):
-        raise ValueError(f"families cover {row} of {index.row_count} rows, each name once")
+        raise LayoutError("manifest", f"families cover {row} of {index.row_count} rows, expected all, each name once")
 
 
 def _check_code_tables(index: Index) -> None:
     learned = index.family("learned").rows if index.has_family("learned") else 0
     table = index.code_table
-    if table.ndim != 2 or (len(table) not in (0, learned)):
-        raise ValueError(f"code table of shape {table.shape} beside {learned} learned rows")
+    if table.ndim != 2 or len(table) not in (0, learned) or table.shape[1] > MAX_BOOKS:
+        what = f"a code table of shape {table.shape} beside {learned} learned rows"
+        raise LayoutError("code_table", f"{what}, expected (0 or {learned}, at most {MAX_BOOKS})")
     fallback = index.code_rows
     if fallback is None:
         return
     if fallback.ndim != 1 or not 0 < len(fallback) <= MAX_CODE_TABLE:
-        raise ValueError(f"fallback table of shape {fallback.shape}, expected 1..{MAX_CODE_TABLE} entries")
-    if int(fallback.min()) < 0 or int(fallback.max()) >= learned:
-        raise ValueError(f"the fallback table names a row outside the {learned} learned rows")
+        what = f"fallback table of shape {fallback.shape}"
+        raise LayoutError("code_rows", f"{what}, expected 1..{MAX_CODE_TABLE} entries")
+    low, high = int(fallback.min()), int(fallback.max())
+    if low < 0 or high >= learned:
+        raise LayoutError(
+            "code_rows", f"the fallback table names rows {low}..{high}, outside the {learned} learned rows"
+        )

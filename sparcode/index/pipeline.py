@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import IndexMismatchError, QueryError
+from sparcode.index.agreement import check_agreement
 from sparcode.index.answer import OneQuery, Rescoring
 from sparcode.index.arrays import read_arrays
 from sparcode.index.codes import CodeResolver
@@ -137,9 +138,11 @@ class Pipeline:
         encoder = Encoder.open(run.model_folder)
         arrays = read_arrays(run.model_folder / "encoder.safetensors")
         kind = (encoder.spec.get("quantizer") or {}).get("kind", "product")
+        rescorer, codebooks = Rescorer.open(run.model_folder), arrays.get("codebooks")
+        check_agreement(searcher.index, rescorer.item_count, codebooks)
         return cls(
-            encoder, searcher, Rescorer.open(run.model_folder), settings,
-            rescore=run.config.query.rescore, codebooks=arrays.get("codebooks"), codebook_kind=kind,
+            encoder, searcher, rescorer, settings,
+            rescore=run.config.query.rescore, codebooks=codebooks, codebook_kind=kind,
             fill_order=_fill_order(run), item_words=_item_words(run) if searcher.index.has_family("category") else None,
         )  # fmt: skip
 

@@ -6,7 +6,9 @@
     segs/s<16 hex>/<name>.bin    its arrays, raw little-endian, never changed
 
 CURRENT is the only file ever replaced; what it names is complete and synced before it does. A digest here
-proves integrity, not origin.
+proves integrity, not origin: everything is checked as if a stranger had written and signed it.
+
+The format is a contract, written down in docs/index-format.md and kept by tests/index/golden.
 """
 
 from __future__ import annotations
@@ -15,12 +17,18 @@ import hashlib
 import json
 import math
 import re
+import reprlib
+from collections.abc import Callable
 from typing import Any
 
 FORMAT = "sparcode-index"
 FORMAT_VERSION = 1
 MAX_CURRENT_BYTES = 4096
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_DEPTH = 32
+"""Deepest nesting of a manifest, itself included."""
+MAX_TEXT = 255
+"""Longest hash and name, in characters, all of them printable."""
 DTYPES = {"indptr": "<u8", "postings": "<u4", "code_table": "<u2", "code_rows": "<i4", "scores": "<f4"}
 """Arrays an index may hold and their only dtype; the first three are required."""
 REQUIRED = ("indptr", "postings", "code_table")
@@ -86,15 +94,21 @@ def parse_manifest(content: bytes, generation: int) -> dict[str, Any]:
     """Parse and check a manifest: version, generation, every array entry. FormatError names the broken rule."""
     manifest = _json_object(content)
     if manifest.get("format") != FORMAT:
-        raise FormatError(f"its format is {manifest.get('format')!r}, expected {FORMAT!r}")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise FormatError(
-            f"its format version is {manifest.get('format_version')!r}, this program reads {FORMAT_VERSION}"
-        )
-    if manifest.get("generation") != generation or manifest.get("segment") != segment_name(generation):
-        raise FormatError(f"it is not the manifest of generation {generation}")
+        raise FormatError(f"its format is {_shown(manifest.get('format'))}, expected {FORMAT!r}")
+    version = manifest.get("format_version")
+    if type(version) is not int or version not in READERS:
+        known = ", ".join(map(str, READERS))
+        raise FormatError(f"its format version is {_shown(version)}, this program reads {known}")
+    return READERS[version](manifest, generation)
+
+
+def _read_version_1(manifest: dict[str, Any], generation: int) -> dict[str, Any]:
+    """Check a manifest of version 1 and return it; keys it does not know are left alone."""
+    found, segment = _count(manifest, "generation"), manifest.get("segment")
+    if found != generation or segment != segment_name(generation):
+        raise FormatError(f"it is of generation {found}, segment {_shown(segment)}, expected generation {generation}")
     for key in ("model_hash", "config_hash"):
-        _require(isinstance(manifest.get(key), str), f"{key} is not a text")
+        _text(manifest, key)
     _require(isinstance(manifest.get("info"), dict), "info is not an object")
     for key in ("item_count", "rows", "postings"):
         _count(manifest, key)
@@ -104,13 +118,17 @@ def parse_manifest(content: bytes, generation: int) -> dict[str, Any]:
     return manifest
 
 
+READERS: dict[int, Callable[[dict[str, Any], int], dict[str, Any]]] = {1: _read_version_1}
+"""Every version there ever was, and what turns its manifest into one of FORMAT_VERSION. Entries are never removed."""
+
+
 def _check_families(families: Any) -> None:
     _require(isinstance(families, list), "families is not a list")
+    keys = {"name", "first_row", "rows", "multiplier"}
     for family in families:
-        _require(
-            isinstance(family, dict) and set(family) == {"name", "first_row", "rows", "multiplier"}, "a family's keys"
-        )
-        _require(isinstance(family["name"], str), "a family's name is not a text")
+        known = isinstance(family, dict) and set(family) == keys
+        _require(known, "a family is {}, expected an object of name, first_row, rows, multiplier", family)
+        _text(family, "name")
         _count(family, "first_row")
         _count(family, "rows")
         _finite(family, "multiplier")
@@ -119,49 +137,76 @@ def _check_families(families: Any) -> None:
 def _check_arrays(manifest: dict[str, Any]) -> None:
     arrays: Any = manifest.get("arrays")
     known = isinstance(arrays, dict) and set(REQUIRED) <= set(arrays) <= set(DTYPES)
-    _require(known, f"its arrays are not {', '.join(DTYPES)}")
+    _require(known, f"its arrays are {{}}, expected {', '.join(REQUIRED)}, perhaps code_rows, scores", arrays)
     for name, entry in arrays.items():
         _check_entry(name, entry)
-    _require(arrays["indptr"]["shape"] == [manifest["rows"] + 1], "the length of indptr is not rows + 1")
-    _require(arrays["postings"]["shape"] == [manifest["postings"]], "the length of postings is not as stated")
+    for name, length, what in (("indptr", manifest["rows"] + 1, "rows + 1"), ("postings", manifest["postings"], "it")):
+        found = arrays[name]["shape"][0]
+        _require(found == length, f"the length of {name} is {found}, the manifest says {what} = {length}")
 
 
 def _check_entry(name: str, entry: Any) -> None:
     _require(isinstance(entry, dict), f"the entry of {name} is not an object")
-    _require(entry.get("file") == f"{name}.bin", f"the file of {name} is {entry.get('file')!r}")
-    _require(entry.get("dtype") == DTYPES[name], f"the dtype of {name} is {entry.get('dtype')!r}")
+    for key, expected in (("file", f"{name}.bin"), ("dtype", DTYPES[name])):
+        found = entry.get(key)
+        _require(found == expected, f"the {key} of {name} is {{}}, expected {expected!r}", found)
     shape = entry.get("shape")
     dimensions = 2 if name == "code_table" else 1
     _require(
         isinstance(shape, list) and len(shape) == dimensions and all(_is_count(size) for size in shape),
-        f"the shape of {name} is {shape!r}",
+        f"the shape of {name} is {{}}, expected {dimensions} counts",
+        shape,
     )
-    size = math.prod(shape) * int(DTYPES[name][-1])
-    _require(_count(entry, "bytes") == size, f"the size of {name} is not its shape times its dtype")
+    size, found = math.prod(shape) * int(DTYPES[name][-1]), _count(entry, "bytes")
+    _require(found == size, f"the size of {name} is {found} bytes, its shape times its dtype is {size}")
     _require(_is_digest(entry.get("sha256")), f"the digest of {name} is malformed")
 
 
 def _json_object(content: bytes) -> dict[str, Any]:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _require(len({key for key, _ in pairs}) == len(pairs), "a key stands twice")
-        return dict(pairs)
-
-    def no_constant(text: str) -> Any:
-        raise FormatError(f"it holds {text}")
-
     try:
-        value = json.loads(content.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constant)
+        value = json.loads(
+            content.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_finite_number,
+            parse_float=_finite_number,
+        )
     except FormatError:
         raise
     except (ValueError, RecursionError) as problem:
         raise FormatError(f"it is not valid JSON ({problem})") from None
     _require(isinstance(value, dict), "it is not a JSON object")
+    _check_depth(value, MAX_DEPTH)
     return value
 
 
-def _require(condition: bool, message: str) -> None:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _require(len({key for key, _ in pairs}) == len(pairs), "a key stands twice")
+    return dict(pairs)
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    _require(math.isfinite(value), "it holds {}", text)
+    return value
+
+
+def _check_depth(value: Any, left: int) -> None:
+    """Whoever walks or prints a manifest does so by recursion; a few levels are all there ever are."""
+    _require(left > 0, "it is nested more than {} deep", MAX_DEPTH)
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, (dict, list)):
+            _check_depth(part, left - 1)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: short, on one line, however large or deep it is."""
+    return ascii(value)[:MAX_TEXT] if isinstance(value, (int, float)) else reprlib.repr(value)
+
+
+def _require(condition: bool, message: str, *found: Any) -> None:
+    """Raise FormatError unless the condition holds; each ``{}`` of the message stands for a value found."""
     if not condition:
-        raise FormatError(message)
+        raise FormatError(message.format(*map(_shown, found)) if found else message)
 
 
 def _is_count(value: Any) -> bool:
@@ -174,10 +219,18 @@ def _is_digest(value: Any) -> bool:
 
 def _count(values: dict[str, Any], key: str) -> int:
     value = values.get(key)
-    _require(_is_count(value), f"{key} is {value!r}, expected a count")
+    _require(_is_count(value), f"{key} is {{}}, expected a count", value)
     return int(value)  # type: ignore[arg-type]
 
 
 def _finite(values: dict[str, Any], key: str) -> None:
+    """A number that is a finite float64; a large integer is not."""
     value: Any = values.get(key)
-    _require(type(value) in (int, float) and math.isfinite(value), f"{key} is {value!r}, expected a finite number")
+    finite = (type(value) is int and -_LARGEST <= value <= _LARGEST) or (type(value) is float and math.isfinite(value))
+    _require(finite, f"{key} is {{}}, expected a finite number", value)
+
+
+def _text(values: dict[str, Any], key: str) -> None:
+    value: Any = values.get(key)
+    sound = isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+    _require(sound, f"{key} is {{}}, expected a printable text of at most {MAX_TEXT} characters", value)

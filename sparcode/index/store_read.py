@@ -17,7 +17,7 @@ import numpy as np
 from sparcode.errors import CorruptIndexError, IndexMismatchError, RunError
 from sparcode.index import store_format as form
 from sparcode.index import store_receipts as receipts
-from sparcode.index.layout import Family, Index
+from sparcode.index.layout import Family, Index, LayoutError
 
 MAX_ATTEMPTS = 8
 Verify = Literal["auto", "full", "none"]
@@ -48,10 +48,10 @@ def open_index(
     expect_model_hash: str | None = None,
     load: Literal["mmap", "copy"] = "mmap",
 ) -> tuple[Index, dict[str, Any]]:
-    """Open the generation CURRENT names; return the Index (read-only arrays) and its manifest.
+    """Open the generation CURRENT names (docs/index-format.md); return the Index (read-only arrays) and its manifest.
 
     ``verify``: ``none`` checks manifest, sizes and offsets; ``full`` also the digest of every file and every
-    posting; ``auto`` is ``full`` unless these very files (inode, size, times) were verified before.
+    posting and score; ``auto`` is ``full`` unless these very files (inode, size, times) were verified before.
     ``load="copy"`` reads the arrays into memory: for network disks, where mapped files may vanish or shrink.
     Raises RunError without an index, CorruptIndexError on damage, IndexMismatchError when the model hash is not
     ``expect_model_hash``.
@@ -109,26 +109,37 @@ def _open_files(folder: Path, current: dict[str, Any], load: str) -> _Opened:
         content, mark = _read_file(path, folder, current["size"], form.MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise _Moved(path, generation) from None
-    if form.digest(content) != current["sha256"]:
-        raise _damaged(path, folder, "its digest is not the one in CURRENT")
+    _compare_digest(path, folder, form.digest(content), current["sha256"], "CURRENT")
     try:
         manifest = form.parse_manifest(content, generation)
     except form.FormatError as problem:
         raise _damaged(path, folder, str(problem)) from None
-    arrays, marks = {}, {current["manifest"]: mark}
+    arrays, marks = _open_arrays(folder, manifest, load)
+    return _Opened(manifest, current["sha256"], arrays, marks | {current["manifest"]: mark})
+
+
+def _open_arrays(
+    folder: Path, manifest: dict[str, Any], load: str
+) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
+    arrays, marks, files = {}, {}, {}
     with contextlib.ExitStack() as stack:
         # All files first: an open descriptor outlives the removal of its name.
-        files = {}
+        segment = _segment(folder, manifest)
         for name, entry in manifest["arrays"].items():
-            place = folder / "segs" / manifest["segment"] / entry["file"]
+            place = segment / entry["file"]
             try:
                 files[name] = stack.enter_context(_opened(place, folder))
             except FileNotFoundError:
-                raise _Moved(place, generation) from None
+                raise _Moved(place, manifest["generation"]) from None
             marks[entry["file"]] = _check_size(place, folder, files[name], entry["bytes"])
         for name, entry in manifest["arrays"].items():
-            arrays[name] = _load_array(files[name], entry, load)
-    return _Opened(manifest, current["sha256"], arrays, marks)
+            try:
+                arrays[name] = _load_array(files[name], entry, load)
+            except (OSError, ValueError, OverflowError, MemoryError) as problem:
+                # It shrank a moment ago, or it is sparse and larger than any memory.
+                what = f"its {entry['bytes']} bytes cannot be read ({problem})"
+                raise _damaged(segment / entry["file"], folder, what) from None
+    return arrays, marks
 
 
 def _load_array(descriptor: int, entry: dict[str, Any], load: str) -> np.ndarray:
@@ -136,8 +147,12 @@ def _load_array(descriptor: int, entry: dict[str, Any], load: str) -> np.ndarray
         array = np.zeros(entry["shape"], entry["dtype"])
         array.flags.writeable = False
         return array
-    mapped = mmap.mmap(descriptor, entry["bytes"], prot=mmap.PROT_READ)
-    source = bytes(mapped) if load == "copy" else mapped
+    if load == "copy":
+        # Not through a mapping: reading one that shrinks kills the process, a short read is an error.
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            source: Any = stream.read(entry["bytes"])
+    else:
+        source = mmap.mmap(descriptor, entry["bytes"], prot=mmap.PROT_READ)
     return np.frombuffer(source, entry["dtype"]).reshape(entry["shape"])
 
 
@@ -148,29 +163,42 @@ def _to_index(folder: Path, opened: _Opened) -> Index:
         arrays["postings"],
         manifest["item_count"],
         float(manifest["scale"]),
-        tuple(Family(**family) for family in manifest["families"]),
+        tuple(Family(**family | {"multiplier": float(family["multiplier"])}) for family in manifest["families"]),
         arrays["code_table"],
         arrays.get("code_rows"),
         arrays.get("scores"),
     )
-    try:
-        index.validate(postings=False)
-    except ValueError as problem:
-        raise _damaged(folder / "segs" / manifest["segment"], folder, str(problem)) from None
+    _validate(folder, manifest, index, postings=False)
     return index
 
 
 def _verify(folder: Path, opened: _Opened, index: Index) -> None:
-    segment = folder / "segs" / opened.manifest["segment"]
+    segment = _segment(folder, opened.manifest)
     for name, entry in opened.manifest["arrays"].items():
         raw = opened.arrays[name]
         content: Any = raw.reshape(-1).view(np.uint8) if raw.nbytes else b""
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise _damaged(segment / entry["file"], folder, "its digest is not the one in the manifest")
+        found = hashlib.sha256(content).hexdigest()
+        _compare_digest(segment / entry["file"], folder, found, entry["sha256"], "the manifest")
+    _validate(folder, opened.manifest, index, postings=True)
+
+
+def _validate(folder: Path, manifest: dict[str, Any], index: Index, *, postings: bool) -> None:
     try:
-        index.validate()
-    except ValueError as problem:
-        raise _damaged(segment / "postings.bin", folder, str(problem)) from None
+        index.validate(postings=postings)
+    except LayoutError as problem:
+        path = folder / "manifests" / form.manifest_name(manifest["generation"])
+        if problem.part in manifest["arrays"]:
+            path = _segment(folder, manifest) / f"{problem.part}.bin"
+        raise _damaged(path, folder, str(problem)) from None
+
+
+def _segment(folder: Path, manifest: dict[str, Any]) -> Path:
+    return folder / "segs" / manifest["segment"]
+
+
+def _compare_digest(path: Path, folder: Path, found: str, expected: str, where: str) -> None:
+    if found != expected:
+        raise _damaged(path, folder, f"its SHA-256 is {found[:12]}..., {where} says {expected[:12]}...")
 
 
 @contextlib.contextmanager
@@ -200,8 +228,11 @@ def _check_size(path: Path, folder: Path, descriptor: int, size: int | None) -> 
 def _read_file(path: Path, folder: Path, size: int | None, limit: int) -> tuple[bytes, list[int]]:
     with _opened(path, folder) as descriptor:
         mark = _check_size(path, folder, descriptor, size)
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            return stream.read(limit + 1), mark
+        try:
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                return stream.read(min(mark[2], limit) + 1), mark
+        except OSError as problem:
+            raise _damaged(path, folder, f"it cannot be read ({problem.strerror})") from None
 
 
 def _damaged(path: Path, folder: Path, problem: str) -> CorruptIndexError:

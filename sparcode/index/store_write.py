@@ -40,7 +40,8 @@ def publish(
     When this returns, the generation is durable. When it raises, or the process dies, readers see the earlier
     generation whole, or, from the switch on, the new one whole. ``info``: free JSON kept in the manifest.
     ``expected_generation``: refuse unless the store still is at this generation. Keeps the last two.
-    Raises RunError: another writer, a full disk, a failed write or sync; ValueError: a broken index.
+    Raises RunError: another writer, a full disk, a failed write or sync; ValueError: a broken index, or hashes or
+    ``info`` that a reader would refuse (docs/index-format.md).
     """
     index.validate()
     writer = _Writer(Path(folder), ops or FileOps())
@@ -98,9 +99,13 @@ class _Writer:
     def _write_generation(self, generation: int, index: Index, header: dict[str, Any], info: dict[str, Any]) -> int:
         arrays = self._write_segment(generation, index)
         manifest = form.encode_manifest(_manifest(generation, index, header, arrays, info))
+        current = form.encode_current(generation, manifest)
+        # What a reader would refuse is never published.
+        form.parse_manifest(manifest, generation)
+        form.parse_current(current)
         self._write_manifest(generation, manifest)
         temporary = self.folder / "CURRENT.tmp"
-        self._write_file(temporary, form.encode_current(generation, manifest), 0o644)
+        self._write_file(temporary, current, 0o644)
         self.ops.replace(temporary, self.folder / "CURRENT")
         self.switched = True
         self.ops.sync_directory(self.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,8 +161,27 @@ FLIPPED = [*(name for name in SERVED if not name.endswith((".toml", "query.json"
 
 @pytest.mark.parametrize("name", FLIPPED)
 def test_verify_finds_a_flipped_bit(name: str, copied: Path) -> None:
-    damage(next(copied.glob(name)), "flipped")
-    assert str(copied) in refused("info", copied, "--verify")
+    file = next(copied.glob(name))
+    damage(file, "flipped")
+    line = refused("info", copied, "--verify")
+    # The model's JSON files have one digest together.
+    assert str(file if file.suffix != ".json" else file.parent) in line
+
+
+@pytest.mark.parametrize("name", ["index/segs/*/postings.bin", "model/codes.safetensors", "data/train.arrow"])
+def test_verify_names_the_file_what_was_found_and_what_was_expected(name: str, copied: Path) -> None:
+    file = next(copied.glob(name))
+    damage(file, "flipped")
+    line = refused("info", copied, "--verify")
+    found = r"damaged: .*SHA-256.* is \w{12}\.\.\., .* \w{12}\.\.\.; "
+    assert re.search(re.escape(f"{file} is ") + found, line), line
+
+
+def test_verify_says_in_one_line_that_all_is_good(copied: Path) -> None:
+    for options, answer in (([], "no (--verify checks them)"), (["--verify"], "yes, all digests and postings agree")):
+        result = invoke("info", copied, *options)
+        assert result.exit_code == 0
+        assert [line.split(None, 2)[2] for line in result.stdout.splitlines() if "files verified" in line] == [answer]
 
 
 @pytest.mark.parametrize("option", ["--bias", "--density", "--budget-mb", "--postings-per-query"])
