@@ -203,7 +203,7 @@ def test_info(model: SparCode):
         ({"histories": ["100"]}, QueryError, "list of lists"),
         ({"histories": "100"}, QueryError, "list of lists"),
         ({"users": "u000"}, QueryError, "users must be a list of ids"),
-        ({"users": ["u000"], "allow": "100"}, QueryError, "must be a list of ids"),
+        ({"users": ["u000"], "allow": "100"}, QueryError, "allow must be a list of ids"),
         ({"features": [{"gendre": "F"}]}, QueryError, "gender"),
         ({"features": [{"gender": "X"}]}, QueryError, "known values"),
     ],
