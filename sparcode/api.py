@@ -231,7 +231,7 @@ class SparCode:
         allowed, denied = self._item_set(allow, "allow"), self._item_set(deny, "deny")
         if where is not None:
             found = self._where(where)
-            allowed = found if allowed is None else ItemSet(found.mask & allowed.mask)
+            allowed = found if allowed is None else found & allowed
         return allowed, denied
 
     def _where(self, condition: str) -> ItemSet:
@@ -243,9 +243,7 @@ class SparCode:
     def _item_set(self, items: Items | None, name: str) -> ItemSet | None:
         if items is None or isinstance(items, ItemSet) or (isinstance(items, np.ndarray) and items.dtype == np.bool_):
             return ItemSet.of(items, self.pipeline.item_count, name)
-        mask = np.zeros(self.pipeline.item_count, bool)
-        mask[self._dataset.item_ids.to_internal(_listed(items, name))] = True
-        return ItemSet(mask)
+        return ItemSet.from_ids(self._dataset.item_ids.to_internal(_listed(items, name)), self.pipeline.item_count)
 
     def _external(self, ids: np.ndarray) -> np.ndarray:
         external = np.full(ids.shape, None, object)

@@ -13,7 +13,7 @@ from sparcode.data.attributes import TEXTUAL, Attribute, ItemAttributes
 from sparcode.data.columns import find_id_column
 from sparcode.data.conditions import Term, parse_condition
 from sparcode.data.ids import IdMap
-from sparcode.data.metadata import align, is_list, is_number, is_piped, is_text, numbers, plain_array
+from sparcode.data.metadata import align, is_list, is_mostly_numbers, is_number, is_piped, is_text, numbers, plain_array
 from sparcode.errors import DataError
 
 _LONG_TEXT = 60
@@ -65,8 +65,8 @@ def compile_attributes(table: pa.Table) -> ItemAttributes:
 def cells_of(array: pa.Array) -> tuple[str, Cells]:
     """Return the kind of a usable column and its cells.
 
-    Text of which every value is a number is a number. Lists and ``a|b`` are lists; their texts are stripped, and
-    blank ones left out.
+    Text that is a number nearly everywhere is a number, as it is to the model, and missing elsewhere. Lists and
+    ``a|b`` are lists; their texts are stripped, and blank ones left out.
     """
     kind = array.type
     if is_list(kind) or (is_text(kind) and is_piped(array)):
@@ -74,9 +74,8 @@ def cells_of(array: pa.Array) -> tuple[str, Cells]:
     values = _spelled_numbers(array) if is_text(kind) else _numbers(array) if is_number(kind) else None
     known = np.asarray(array.is_valid())
     if values is not None:
-        if values.dtype.kind == "f":
-            known = known & ~np.isnan(values)
-        return "number", Cells(values[known], np.flatnonzero(known), known)
+        known = known & ~np.isnan(values)
+        return "number", Cells(_whole(values[known], is_text(kind)), np.flatnonzero(known), known)
     if pa.types.is_temporal(kind):
         values = _known(array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64()))
         return "time", Cells(values, np.flatnonzero(known), known)
@@ -159,13 +158,16 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 
 def _spelled_numbers(array: pa.Array) -> np.ndarray | None:
-    """Return the numbers a column of text spells, 0 where null; None unless all are numbers, and exact as floats."""
-    values = numbers(array)
-    known = np.asarray(array.is_valid())
-    if np.isnan(values[known]).any() or (np.abs(values[known]) >= _EXACT).any():
+    """Return (rows,) float64, nan where a text is no number; None for text, and for numbers that floats round."""
+    if not is_mostly_numbers(array):
         return None
-    values[~known] = 0
-    return values.astype(np.int64) if (values == np.floor(values)).all() else values
+    values = numbers(array)
+    return None if (np.abs(values) >= _EXACT).any() else values
+
+
+def _whole(values: np.ndarray, spelled: bool) -> np.ndarray:
+    """Return numbers that were ``spelled`` out as int64 if all are whole, others as they are."""
+    return values.astype(np.int64) if spelled and (values == np.floor(values)).all() else values
 
 
 def _known(array: pa.Array) -> np.ndarray:

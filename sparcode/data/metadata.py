@@ -229,6 +229,11 @@ def is_piped(array: pa.Array) -> bool:
     return bool(share is not None and share > 0.1)
 
 
+def is_mostly_numbers(array: pa.Array) -> bool:
+    """True for a column of text of which nearly every known value is a number."""
+    return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
+
+
 def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
     kind = array.type
     if "=" in name:
@@ -243,7 +248,7 @@ def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
         _add_categories(columns, name, array)
         if _is_wordy(array):
             columns.word_lists.append(name)
-    elif is_number(kind) or (is_text(kind) and _is_mostly_numbers(array)):
+    elif is_number(kind) or (is_text(kind) and is_mostly_numbers(array)):
         _add_numbers(columns, name, array)
     elif is_text(kind):
         reason = None if is_piped(array) else _free_text(array)
@@ -339,10 +344,6 @@ def _title_text(array: pa.Array) -> pa.Array:
 
 def _numeric_text(array: pa.Array) -> pa.Array:
     return pc.match_substring_regex(array, r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")
-
-
-def _is_mostly_numbers(array: pa.Array) -> bool:
-    return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
 
 
 def _is_coded(array: pa.Array) -> bool:

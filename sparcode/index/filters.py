@@ -23,9 +23,10 @@ _CELLS = 1 << 20
 class ItemSet:
     """A set of items as a mask (n,) bool, which its holders share and never write."""
 
-    def __init__(self, mask: np.ndarray) -> None:
+    def __init__(self, mask: np.ndarray, ids: np.ndarray | None = None) -> None:
         # The kernels are compiled for arrays that can be written; another kind would be compiled anew.
         self.mask = mask if mask.flags.writeable and mask.flags.c_contiguous else mask.copy()
+        self._ids = ids
 
     @classmethod
     def of(cls, items: np.ndarray | ItemSet | None, item_count: int, name: str) -> ItemSet | None:
@@ -37,15 +38,26 @@ class ItemSet:
             raise QueryError(f"{name}: got {mask.dtype} of shape {mask.shape}, expected bool ({item_count},)")
         return items if isinstance(items, ItemSet) else cls(mask)
 
+    @classmethod
+    def from_ids(cls, ids: np.ndarray, item_count: int) -> ItemSet:
+        """Return the set of some internal ids, in any order; no pass over the items is made."""
+        mask, ids = np.zeros(item_count, bool), np.unique(ids).astype(np.int32)
+        mask[ids] = True
+        return cls(mask, ids)
+
+    def __and__(self, other: ItemSet) -> ItemSet:
+        small, large = (self, other) if self.count <= other.count else (other, self)
+        return ItemSet.from_ids(small.ids[large.mask[small.ids]], len(self.mask))
+
     @cached_property
     def count(self) -> int:
         """How many items are in it."""
-        return int(np.count_nonzero(self.mask))
+        return int(np.count_nonzero(self.mask)) if self._ids is None else len(self._ids)
 
     @cached_property
     def ids(self) -> np.ndarray:
         """Its items, int32, ascending."""
-        return np.flatnonzero(self.mask).astype(np.int32)
+        return np.flatnonzero(self.mask).astype(np.int32) if self._ids is None else self._ids
 
 
 @dataclass(frozen=True)
