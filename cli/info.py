@@ -25,7 +25,7 @@ def info_command(run: options.RunFolder, verify: Verify = False, json: options.J
 def readable(content: dict[str, Any]) -> dict[str, Any]:
     """Return the description with bytes in MB and the technical names spelled out."""
     shown = dict(content)
-    sizes = {name: shown.pop(f"{name}_bytes") for name in ("cache", "rescoring", "encoder")}
+    sizes = {name: shown.pop(f"{name}_bytes") for name in ("cache", "rescoring", "encoder", "attribute")}
     shown["memory"] = {f"{name} MB": f"{size / 1e6:.2f}" for name, size in sizes.items()}
     shown["index"] = dict(shown["index"])
     families = shown["index"].pop("families")

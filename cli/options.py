@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,19 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written b
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 DEFAULT_COUNT = 10
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+
+ItemsWhere = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="CONDITION", help="Answer only with items like this: 'genres=Comedy and year>=1990'."
+    ),
+]
+Allow = Annotated[
+    str | None, typer.Option("--allow", metavar="ID,...|FILE", help="Answer only with these items; ids, or a file.")
+]
+Deny = Annotated[
+    str | None, typer.Option("--deny", metavar="ID,...|FILE", help="Never answer with these items; ids, or a file.")
+]
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file with what differs from the defaults.")
@@ -117,6 +131,29 @@ def check_count(k: int, items: int) -> None:
 
     if k > max(items, DEFAULT_COUNT):
         raise QueryError(f"-k {k}: the run has {items:,} items; expected 1 to {items}")
+
+
+def item_filters(where: str | None, allow: str | None, deny: str | None) -> dict[str, Any]:
+    """Return the given filters as keyword arguments of ``SparCode.recommend``; options left out are absent."""
+    given = {
+        "where": where,
+        "allow": None if allow is None else listed_ids(allow, "--allow"),
+        "deny": None if deny is None else listed_ids(deny, "--deny"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def listed_ids(text: str, option: str) -> list[Any]:
+    """Return the ids of a file, or those of ``ID,ID,...``; what looks like a path must be a file.
+
+    Raises DataError as ``read_ids``, and a usage error when no id is given.
+    """
+    if os.path.isfile(text) or Path(text).suffix in (".txt", ".csv", ".parquet") or os.sep in text:
+        return read_ids(Path(text))
+    ids = [part.strip() for part in text.split(",") if part.strip()]
+    if not ids:
+        raise typer.BadParameter("expected ids such as 123,456, or a file of ids", param_hint=option)
+    return ids
 
 
 def read_ids(path: Path) -> list[Any]:

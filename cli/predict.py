@@ -20,18 +20,24 @@ OutFile = Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Fi
 
 
 def predict_command(
-    run: options.RunFolder, users: UsersFile, out: OutFile, k: options.Count = options.DEFAULT_COUNT
+    run: options.RunFolder,
+    users: UsersFile,
+    out: OutFile,
+    k: options.Count = options.DEFAULT_COUNT,
+    where: options.ItemsWhere = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
 ) -> None:
     """Recommend items to many users, into a file.
 
     Rows: user_id, rank (from 0), item_id, score (null where popularity filled the place), filled.
     """
-    rows = predict(run, options.read_ids(users), out, k)
+    rows = predict(run, options.read_ids(users), out, k, **options.item_filters(where, allow, deny))
     note(f"wrote {rows} rows to {out}")
 
 
-def predict(run: Path, users: list[Any], out: Path, k: int) -> int:
-    """Answer ``users`` and write ``out`` atomically; returns the number of rows."""
+def predict(run: Path, users: list[Any], out: Path, k: int, **filters: Any) -> int:
+    """Answer ``users`` and write ``out`` atomically; returns the number of rows. ``filters``: where, allow, deny."""
     import pyarrow.parquet as parquet
 
     from sparcode.api import SparCode
@@ -40,7 +46,7 @@ def predict(run: Path, users: list[Any], out: Path, k: int) -> int:
     require_writable(out)
     model = SparCode.load(run)
     options.check_count(k, model.pipeline.item_count)
-    table = prediction_table(users, *model.predict(users, k))
+    table = prediction_table(users, *model.predict(users, k, **filters))
     with atomic_path(Path(out)) as temporary:
         parquet.write_table(table, temporary)
     return int(table.num_rows)

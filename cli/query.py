@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .output import print_json, print_table
+from .output import note, print_json, print_table
 
 User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
 Items = Annotated[
@@ -22,8 +22,6 @@ Rescore = Annotated[
     int | None, typer.Option("--rescore", metavar="R", min=0, help="Candidates scored exactly; 0 = posting lists only.")
 ]
 IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Do not leave out items of the history.")]
-Allow = Annotated[Path | None, typer.Option("--allow", metavar="FILE", help="Answer only with these items.")]
-Deny = Annotated[Path | None, typer.Option("--deny", metavar="FILE", help="Never answer with these items.")]
 
 
 def query_command(
@@ -34,8 +32,9 @@ def query_command(
     k: options.Count = options.DEFAULT_COUNT,
     rescore: Rescore = None,
     include_seen: IncludeSeen = False,
-    allow: Allow = None,
-    deny: Deny = None,
+    where: options.ItemsWhere = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
     json: options.Json = False,
 ) -> None:
     """Recommend items to one user or history.
@@ -45,11 +44,8 @@ def query_command(
     if sum(value is not None for value in (user, items, features)) != 1:
         raise typer.BadParameter("give exactly one of --user ID, --items ID,ID,... and --features JSON")
     subject = query_subject(user, items, features)
-    answers = query(run, subject, k=k, rescore=rescore, include_seen=include_seen, allow=allow, deny=deny)
-    if json:
-        print_json(answers)
-    else:
-        print_answers(answers)
+    filters = options.item_filters(where, allow, deny)
+    show_answers(query(run, subject, k=k, rescore=rescore, include_seen=include_seen, **filters), k, json)
 
 
 def query_subject(user: str | None, items: str | None, features: str | None) -> dict[str, Any]:
@@ -61,16 +57,26 @@ def query_subject(user: str | None, items: str | None, features: str | None) -> 
     return {"features": [_parse_features(features or "")]}
 
 
-def query(
-    run: Path, subject: dict[str, Any], *, allow: Path | None = None, deny: Path | None = None, **settings: Any
-) -> list[dict[str, Any]]:
-    """Return the answers, best first: item_id, score, title, filled. ``allow`` and ``deny`` are files of ids."""
+def query(run: Path, subject: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
+    """Return the answers, best first: item_id, score, title, filled. ``settings``: as of ``SparCode.recommend``."""
     from sparcode.api import SparCode
 
-    lists = {name: options.read_ids(file) for name, file in (("allow", allow), ("deny", deny)) if file is not None}
     model = SparCode.load(run)
     options.check_count(settings.get("k", options.DEFAULT_COUNT), model.pipeline.item_count)
-    return model.recommend_items(**subject, **lists, **settings)[0]
+    return model.recommend_items(**subject, **settings)[0]
+
+
+def show_answers(answers: list[dict[str, Any]], k: int, json: bool) -> None:
+    """Write answers as JSON or as a table, and a note on those that popularity filled and those that are missing."""
+    if json:
+        print_json(answers)
+    else:
+        print_answers(answers)
+    filled = sum(answer["filled"] for answer in answers)
+    if filled:
+        note(f"{filled} of {len(answers)} filled by popularity: the lists that were read hold no other eligible item")
+    if len(answers) < k:
+        note(f"{len(answers)} of {k} answered: no other item is eligible")
 
 
 def print_answers(answers: list[dict[str, Any]]) -> None:

@@ -8,27 +8,24 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .output import print_json
-from .query import print_answers
+from .query import query, show_answers
 
 Item = Annotated[str, typer.Option("--item", metavar="ID", help="Item of the catalogue.", show_default=False)]
 
 
 def similar_command(
-    run: options.RunFolder, item: Item, k: options.Count = options.DEFAULT_COUNT, json: options.Json = False
+    run: options.RunFolder,
+    item: Item,
+    k: options.Count = options.DEFAULT_COUNT,
+    where: options.ItemsWhere = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
+    json: options.Json = False,
 ) -> None:
     """Find items like one item, through the index."""
-    answers = similar(run, item, k)
-    if json:
-        print_json(answers)
-    else:
-        print_answers(answers)
+    show_answers(similar(run, item, k, **options.item_filters(where, allow, deny)), k, json)
 
 
-def similar(run: Path, item: str, k: int) -> list[dict[str, Any]]:
-    """Return the answers, best first: item_id, score, title, filled."""
-    from sparcode.api import SparCode
-
-    model = SparCode.load(run)
-    options.check_count(k, model.pipeline.item_count)
-    return model.recommend_items(histories=[[item]], k=k)[0]
+def similar(run: Path, item: str, k: int, **filters: Any) -> list[dict[str, Any]]:
+    """Return the answers, best first: item_id, score, title, filled. ``filters``: where, allow, deny."""
+    return query(run, {"histories": [[item]]}, k=k, **filters)

@@ -12,6 +12,8 @@ import numpy as np
 from sparcode.data.storage import verify_dataset
 from sparcode.errors import ConfigError, QueryError
 from sparcode.index.arrays import read_arrays
+from sparcode.index.attributes import AttributeFilter
+from sparcode.index.filters import ItemSet
 from sparcode.index.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from sparcode.config import Config
 
 Ids = Sequence[Any]
+Items = Ids | np.ndarray | ItemSet
+"""Items of a filter: external ids, or a mask (n,) bool by internal id such as ``items_where`` gives."""
+Filters = tuple[ItemSet | None, ItemSet | None]
 
 
 class SparCode:
@@ -54,21 +59,40 @@ class SparCode:
     def _dataset(self) -> Any:
         return self.run.dataset
 
+    @cached_property
+    def _attribute_filter(self) -> AttributeFilter:
+        attributes = self._dataset.item_attributes
+        if attributes is not None:
+            return AttributeFilter(attributes)
+        if "items_table" in self._dataset.summary:
+            raise QueryError(
+                f"--where: {self.run.folder} was trained by a version that kept no attributes of items; train the run "
+                "again"
+            )
+        raise QueryError(
+            f"--where: the data of {self.run.folder} had no table of items; train with an items.* file beside "
+            "interactions.*"
+        )
+
     def recommend(
         self, users: Ids | None = None, histories: Sequence[Ids] | None = None,
         features: Sequence[dict[str, Any]] | None = None, k: int = 10, *, rescore: int | None = None,
-        include_seen: bool = False, allow: Ids | None = None, deny: Ids | None = None,
+        include_seen: bool = False, where: str | None = None, allow: Items | None = None, deny: Items | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) of shape (B, k): external ids as objects, scores float32, best first.
 
         Queries are known ``users``, or ``histories`` (lists of item ids, oldest first), or user ``features`` (with
         or without histories). Places that popularity filled have score nan; places for which no eligible item
-        is left hold None and -inf. ``allow``/``deny``: item ids. ``rescore``: candidates scored exactly.
-        Raises UnknownIdError and QueryError with one-line messages.
+        is left hold None and -inf. ``rescore``: candidates scored exactly.
+
+        Answers are items that satisfy ``where`` (e.g. ``"genres=Comedy and year>=1990"``), are in ``allow`` and not
+        in ``deny``: item ids, or masks as of ``items_where``. Raises UnknownIdError and QueryError with one-line
+        messages.
         """
         queries = self._queries(users, histories, features)
+        allowed, denied = self._filters(where, allow, deny)
         hits = self.pipeline.retrieve(
-            queries, k, rescore=rescore, include_seen=include_seen, allow=self._mask(allow), deny=self._mask(deny)
+            queries, k, rescore=rescore, include_seen=include_seen, allow=allowed, deny=denied
         )
         return self._external(hits.ids), hits.scores
 
@@ -78,16 +102,34 @@ class SparCode:
         internal = self._internal(ids)
         return [self._described(*row) for row in zip(ids, internal, scores, strict=True)]
 
-    def similar_items(self, ids: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """Return (ids, scores) of shape (B, k): what the index recommends after each item alone."""
-        return self.recommend(histories=[[item] for item in _listed(ids, "ids")], k=k)
+    def similar_items(
+        self, ids: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None, deny: Items | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids, scores) of shape (B, k): what the index recommends after each item alone.
 
-    def predict(self, users: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        ``where``, ``allow``, ``deny``: as of ``recommend``.
+        """
+        histories = [[item] for item in _listed(ids, "ids")]
+        return self.recommend(histories=histories, k=k, where=where, allow=allow, deny=deny)
+
+    def predict(
+        self, users: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None,
+        deny: Items | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) for many known users; the same as ``recommend(users=...)``, in blocks."""
-        blocks = [self.recommend(users=users[low : low + 4096], k=k) for low in range(0, len(users), 4096)]
+        allow, deny = self._filters(where, allow, deny)
+        starts = range(0, len(users), 4096)
+        blocks = [self.recommend(users=users[low : low + 4096], k=k, allow=allow, deny=deny) for low in starts]
         if not blocks:
             return np.empty((0, k), object), np.empty((0, k), np.float32)
         return np.concatenate([ids for ids, _ in blocks]), np.concatenate([scores for _, scores in blocks])
+
+    def items_where(self, condition: str) -> np.ndarray:
+        """Return (n,) bool by internal id: which items satisfy a condition; a copy, to be combined and given on.
+
+        ``allow=model.items_where("genres=Comedy") | model.items_where("year<1950")``. Raises QueryError.
+        """
+        return self._where(condition).mask.copy()
 
     def explain(self, user: Any = None, item: Any = None, history: Ids | None = None) -> dict[str, Any]:
         """Tell which codes gave ``item`` how much for a user or a history, and what exact rescoring made of it."""
@@ -106,10 +148,14 @@ class SparCode:
         return head | explained
 
     def info(self, verify: bool = False) -> dict[str, Any]:
-        """Describe the run: sizes, bytes in three parts, hashes, settings; ``verify`` checks every digest first."""
+        """Describe the run: sizes, bytes by part, hashes, settings; ``verify`` checks every digest first.
+
+        ``attributes``: the columns that ``where`` can name, and their kinds.
+        """
         if verify:
             self._verify()
         index, manifest = self.pipeline.searcher.index, self.pipeline.searcher.manifest
+        attributes = self._dataset.item_attributes
         return {
             "folder": str(self.run.folder),
             "items": self.pipeline.item_count,
@@ -121,9 +167,11 @@ class SparCode:
                 "postings": len(index.postings),
                 "info": manifest.get("info", {}),
             },
+            "attributes": {} if attributes is None else {name: part.kind for name, part in attributes.columns.items()},
             "cache_bytes": index.cache_bytes,
             "rescoring_bytes": self.pipeline.rescorer.bytes,
             "encoder_bytes": self.pipeline.encoder_bytes,
+            "attribute_bytes": 0 if attributes is None else attributes.bytes,
             "query": self.pipeline.settings.to_json(),
             "training": self.run.record.get("training", {}),
             "verified": verify,
@@ -178,12 +226,24 @@ class SparCode:
             )
         return np.array([known.encode_json(row) for row in features], np.float32).reshape(len(features), known.width)
 
-    def _mask(self, ids: Ids | None) -> np.ndarray | None:
-        if ids is None:
-            return None
-        mask = np.zeros(self.pipeline.item_count, bool)
-        mask[self._dataset.item_ids.to_internal(_listed(ids, "allow and deny"))] = True
-        return mask
+    def _filters(self, where: str | None, allow: Items | None, deny: Items | None) -> Filters:
+        """Return ``allow`` and ``deny`` as sets; what satisfies ``where`` narrows ``allow``."""
+        allowed, denied = self._item_set(allow, "allow"), self._item_set(deny, "deny")
+        if where is not None:
+            found = self._where(where)
+            allowed = found if allowed is None else found & allowed
+        return allowed, denied
+
+    def _where(self, condition: str) -> ItemSet:
+        if not isinstance(condition, str):
+            kind = type(condition).__name__
+            raise QueryError(f"where is a {kind}; expected a condition such as 'genres=Comedy and year>=1990'")
+        return self._attribute_filter.where(condition)
+
+    def _item_set(self, items: Items | None, name: str) -> ItemSet | None:
+        if items is None or isinstance(items, ItemSet) or (isinstance(items, np.ndarray) and items.dtype == np.bool_):
+            return ItemSet.of(items, self.pipeline.item_count, name)
+        return ItemSet.from_ids(self._dataset.item_ids.to_internal(_listed(items, name)), self.pipeline.item_count)
 
     def _external(self, ids: np.ndarray) -> np.ndarray:
         external = np.full(ids.shape, None, object)
@@ -225,7 +285,7 @@ class SparCode:
         return part if features is None else part | {"word": features.vocabulary[int(part["code"])]}
 
 
-def _listed(ids: Ids, name: str) -> list[Any]:
+def _listed(ids: Ids | np.ndarray, name: str) -> list[Any]:
     if isinstance(ids, str):
         raise QueryError(f"{name} must be a list of ids, found the text {ids!r}; write [{ids!r}]")
     return list(ids)

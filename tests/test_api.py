@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,95 @@ def test_filters(model: SparCode):
     assert ids.tolist() == [[None] * 3]
 
 
+def years_of(ids: np.ndarray) -> list[int]:
+    """Return the years of planted items: 1950 for item 100, and so on."""
+    return [1850 + item for item in ids.tolist() if item is not None]
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        ("year>=1970", lambda item: item >= 120),
+        ("categories='group 1'", lambda item: item % 4 == 1),
+        ("categories != 'group 1' and year < 1980", lambda item: item % 4 != 1 and item < 130),
+        ("title='Item 7'", lambda item: item == 107),
+        ("year=1800", lambda item: False),
+    ],
+)
+@pytest.mark.parametrize(
+    "lists", [{}, {"allow": range(110, 135)}, {"deny": [107, 113, 121]}, {"allow": [121, 107, 100]}]
+)
+def test_where_equals_the_filtered_exhaustive_answer(model: SparCode, where: str, holds: Callable, lists: dict):
+    users = ["u000", "u031", "u002"]
+    ids, scores = model.recommend(users=users, k=12, rescore=40, where=where, **lists)
+    ranking = model.pipeline.retrieve_exhaustive(model._user_queries(users), 40)
+    allowed = set(lists.get("allow", range(100, 140))) - set(lists.get("deny", ()))
+    everything = model._external(ranking.ids)
+    for row, user in enumerate(users):
+        seen = seen_by(model, user)
+        kept = [place for place, item in enumerate(everything[row]) if item in allowed - seen and holds(item)][:12]
+        assert ids[row].tolist() == everything[row, kept].tolist() + [None] * (12 - len(kept))
+        np.testing.assert_allclose(scores[row, : len(kept)], ranking.scores[row, kept], rtol=1e-4, atol=1e-5)
+        alone = model.recommend(users=[user], k=12, rescore=40, where=where, **lists)[0]
+        assert alone[0].tolist() == ids[row].tolist()
+
+
+@pytest.mark.parametrize("rescore", [0, 1, None])
+def test_where_answers_exactly_what_is_eligible(model: SparCode, rescore: int | None):
+    users = [f"u{number:03d}" for number in range(60)]
+    for where, count in (("year>=1985", 5), ("year<1985", 35), ("categories='group 2'", 10)):
+        ids, scores = model.recommend(users=users, k=8, rescore=rescore, where=where)
+        held = set(model._external(np.flatnonzero(model.items_where(where))).tolist())
+        assert len(held) == count
+        for user, row, values in zip(users, ids, scores, strict=True):
+            eligible = held - seen_by(model, user)
+            found = [item for item in row.tolist() if item is not None]
+            assert set(found) <= eligible
+            assert len(found) == len(set(found)) == min(8, len(eligible))
+            assert not np.isneginf(values[: len(found)]).any()
+
+
+def test_masks_are_filters_too(model: SparCode):
+    old, new = model.items_where("year<1955"), model.items_where("year>=1985")
+    assert old.shape == (40,)
+    assert old.dtype == np.bool_
+    ids, _ = model.recommend(histories=[[120]], k=40, allow=old | new, deny=model.items_where("categories='group 0'"))
+    assert sorted(years_of(ids[0])) == [year for year in [*range(1950, 1955), *range(1985, 1990)] if year % 4 != 2]
+    old[:] = True
+    assert model.items_where("year<1955").sum() == 5, "what is given away is a copy"
+    with pytest.raises(QueryError, match=r"allow: got bool of shape \(3,\), expected bool \(40,\)"):
+        model.recommend(histories=[[120]], allow=np.ones(3, bool))
+
+
+def test_every_way_to_ask_takes_filters(model: SparCode):
+    filters = {"where": "year>=1960", "deny": [139], "allow": list(range(100, 140))}
+    wanted, _ = model.recommend(histories=[[104]], k=5, **filters)
+    assert model.similar_items([104], k=5, **filters)[0].tolist() == wanted.tolist()
+    (described,) = model.recommend_items(histories=[[104]], k=5, **filters)
+    assert [entry["item_id"] for entry in described] == wanted[0].tolist()
+    by_user, _ = model.recommend(users=["u000", "u001"], k=5, **filters)
+    assert model.predict(["u000", "u001"], k=5, **filters)[0].tolist() == by_user.tolist()
+    assert min(years_of(by_user.ravel())) >= 1960
+
+
+def test_attributes_are_described(model: SparCode):
+    assert model.info()["attributes"] == {"title": "text", "categories": "list", "year": "number"}
+    assert model.info()["attribute_bytes"] > 0
+
+
+def test_a_run_without_attributes_says_what_to_do(model: SparCode, copied: Path):
+    file = copied / "data" / "dataset.json"
+    content = json.loads(file.read_text())
+    del content["item_attributes"]
+    file.write_text(json.dumps(content))
+    older = SparCode.load(copied)
+    assert older.recommend(users=["u000"])[0].shape == (1, 10)
+    assert older.info()["attributes"] == {}
+    with pytest.raises(QueryError, match="kept no attributes of items; train the run again") as caught:
+        older.recommend(users=["u000"], where="year>1960")
+    assert "\n" not in str(caught.value)
+
+
 def test_cache_only_and_rescored_scores_differ_in_kind(model: SparCode):
     _, cached = model.recommend(users=["u000"], k=3, rescore=0)
     _, exact = model.recommend(users=["u000"], k=3, rescore=40)
@@ -203,7 +294,10 @@ def test_info(model: SparCode):
         ({"histories": ["100"]}, QueryError, "list of lists"),
         ({"histories": "100"}, QueryError, "list of lists"),
         ({"users": "u000"}, QueryError, "users must be a list of ids"),
-        ({"users": ["u000"], "allow": "100"}, QueryError, "must be a list of ids"),
+        ({"users": ["u000"], "allow": "100"}, QueryError, "allow must be a list of ids"),
+        ({"users": ["u000"], "where": "yaer>1960"}, QueryError, "no column 'yaer' .did you mean 'year'"),
+        ({"users": ["u000"], "where": "categories='group 9'"}, QueryError, "no item has categories='group 9'; did you"),
+        ({"users": ["u000"], "where": 7}, QueryError, "where is a int; expected a condition"),
         ({"features": [{"gendre": "F"}]}, QueryError, "gender"),
         ({"features": [{"gender": "X"}]}, QueryError, "known values"),
     ],
@@ -235,6 +329,8 @@ def test_training_from_a_table_and_features_refused_without_them(tmp_path: Path)
         small = SparCode.train(table, tmp_path / "run", TINY | {"train.epochs": 1}, progress=False, baselines=False)
     assert small.recommend(histories=[[100]], k=3)[0].shape == (1, 3)
     assert small.recommend_items(histories=[[100]], k=1)[0][0]["title"] is None
+    with pytest.raises(QueryError, match="had no table of items; train with an items"):
+        small.recommend(histories=[[100]], where="year>1960")
     with pytest.raises(QueryError, match="reads no user features"):
         small.recommend(features=[{"gender": "F"}])
 

@@ -42,7 +42,8 @@ def parse(arguments: list[str]) -> None:
 
 def replaced(words: list[str], run: TinyRun, folder: Path) -> list[str]:
     """Put ids and files of the small run in place of those of the README."""
-    values = {"--user": run.user, "--item": run.item, "--items": ",".join(run.items)}
+    values = {"--user": run.user, "--item": run.item, "--items": ",".join(run.items), "--deny": run.item}
+    values["--where"] = "categories='group 1' and year>=1960"
     result = [words[0], str(run.folder)]
     for option, word in zip(words[1:], words[2:], strict=False):
         if word.startswith("-"):

@@ -17,7 +17,8 @@ _OPERATORS |= {">=": "greater_equal"}
 _TERM = re.compile(
     r"""\s*(?P<column>[^=!<>]+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s*(?P<value>"[^"]*"|'[^']*'|[^=!<>]+?)\s*"""
 )
-_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+"""How a condition may spell a truth value, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _rows_of_term(table: pa.Table, term: Term) -> np.ndarray:
     import pyarrow.compute as pc
 
     if term.column not in table.column_names:
-        raise DataError(_unknown_column(term, table.column_names))
+        raise DataError(unknown_column(term, table.column_names))
     column = table[term.column]
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -68,16 +69,19 @@ def _rows_of_term(table: pa.Table, term: Term) -> np.ndarray:
 def _scalar(term: Term, kind: pa.DataType) -> pa.Scalar:
     try:
         if pa.types.is_boolean(kind):
-            return pa.scalar(_TRUTH[term.value.lower()])
+            return pa.scalar(TRUTH[term.value.lower()])
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return _number(term.value)
         if pa.types.is_nested(kind):
             raise KeyError
         return pa.scalar(term.value).cast(kind)
-    except (KeyError, ValueError, pa.ArrowException):
-        raise DataError(
-            f"--where: column {term.column!r} is {kind}, and {term.value!r} cannot be compared with it"
-        ) from None
+    except (KeyError, ValueError, OverflowError, pa.ArrowException):
+        raise DataError(not_comparable(term, str(kind))) from None
+
+
+def not_comparable(term: Term, kind: str) -> str:
+    """Return the message for a value that a column of a kind cannot be compared with."""
+    return f"--where: column {term.column!r} is {kind}, and {term.value!r} cannot be compared with it"
 
 
 def _number(text: str) -> pa.Scalar:
@@ -87,7 +91,8 @@ def _number(text: str) -> pa.Scalar:
         return pa.scalar(float(text))
 
 
-def _unknown_column(term: Term, names: Sequence[str]) -> str:
+def unknown_column(term: Term, names: Sequence[str]) -> str:
+    """Return the message that tells which columns there are, and which one is near."""
     near = difflib.get_close_matches(term.column, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"--where: no column {term.column!r}{hint}; columns found: {', '.join(names)}"
+    return f"--where: no column {term.column!r}{hint}; columns found: {', '.join(names) or 'none'}"

@@ -44,6 +44,7 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     order of popularity need not hold; ``Dataset.popularity`` always counts training events. Raises DataError, and
     MissingExtraError when items have text to encode (``config.text_width``) and scikit-learn is not installed.
     """
+    from sparcode.data.attribute_columns import read_attributes
     from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
     from sparcode.data.tables import read_tables
 
@@ -66,6 +67,9 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
         summary=summary,
     )
     dataset = _with_metadata(dataset, tables, summary["columns"], like, config.text_width)
+    earlier = None if like is None else like.item_attributes
+    attributes = read_attributes(tables.items, summary["columns"]["item"], dataset.item_ids, earlier)
+    dataset = replace(dataset, item_attributes=attributes)
     summary |= _counts(dataset)
     _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
     return dataset

@@ -172,7 +172,7 @@ def plain_array(column: pa.ChunkedArray) -> pa.Array:
 
 def category_values(array: pa.Array) -> tuple[np.ndarray, list[str]]:
     """Return (row, value) of every category of a column: lists flattened, ``a|b`` split, the rest as text."""
-    if is_text(array.type) and _is_piped(array):
+    if is_text(array.type) and is_piped(array):
         array = pc.split_pattern(array, "|")
     if is_list(array.type):
         rows = pc.list_parent_indices(array).to_numpy()
@@ -188,7 +188,7 @@ def category_values(array: pa.Array) -> tuple[np.ndarray, list[str]]:
 def numbers(array: pa.Array) -> np.ndarray:
     """Return float64 (rows,); nulls and text that is no number become nan."""
     if is_text(array.type):
-        array = pc.if_else(_numeric_text(array), array, pa.scalar(None, array.type))
+        array = pc.utf8_trim_whitespace(pc.if_else(_numeric_text(array), array, pa.scalar(None, array.type)))
     if not (is_text(array.type) or is_number(array.type) or pa.types.is_boolean(array.type)):
         return np.full(len(array), np.nan)
     values = array.cast(pa.float64(), safe=False).fill_null(float("nan"))
@@ -223,6 +223,17 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
+def is_piped(array: pa.Array) -> bool:
+    """True for a column of text in which ``|`` separates values."""
+    share = pc.mean(pc.match_substring(array, "|").cast(pa.float64())).as_py()
+    return bool(share is not None and share > 0.1)
+
+
+def is_mostly_numbers(array: pa.Array) -> bool:
+    """True for a column of text of which nearly every known value is a number."""
+    return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
+
+
 def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
     kind = array.type
     if "=" in name:
@@ -237,10 +248,10 @@ def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
         _add_categories(columns, name, array)
         if _is_wordy(array):
             columns.word_lists.append(name)
-    elif is_number(kind) or (is_text(kind) and _is_mostly_numbers(array)):
+    elif is_number(kind) or (is_text(kind) and is_mostly_numbers(array)):
         _add_numbers(columns, name, array)
     elif is_text(kind):
-        reason = None if _is_piped(array) else _free_text(array)
+        reason = None if is_piped(array) else _free_text(array)
         if reason:
             columns.ignored[name] = reason
         else:
@@ -331,17 +342,8 @@ def _title_text(array: pa.Array) -> pa.Array:
     return pc.fill_null(array.cast(pa.large_string()), "")
 
 
-def _is_piped(array: pa.Array) -> bool:
-    share = pc.mean(pc.match_substring(array, "|").cast(pa.float64())).as_py()
-    return bool(share is not None and share > 0.1)
-
-
 def _numeric_text(array: pa.Array) -> pa.Array:
     return pc.match_substring_regex(array, r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")
-
-
-def _is_mostly_numbers(array: pa.Array) -> bool:
-    return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
 
 
 def _is_coded(array: pa.Array) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
+from sparcode.data.attributes import ItemAttributes
 from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
 from sparcode.data.text import ItemText, TextEncoder
@@ -56,6 +57,7 @@ class Dataset:
     ``train``: training events only; ``serving``: every event kept after cleaning. ``titles``: by internal item id.
     ``popularity``: int64 (n,), training events of each item. ``summary``: JSON-able: columns, counts, what was
     dropped, warnings. ``item_text``: the encoding behind the vector that ``item_features`` holds of the items' text.
+    ``item_attributes``: the raw values of the items' columns, inverted for filters; None without a table of items.
     """
 
     item_ids: IdMap
@@ -70,6 +72,7 @@ class Dataset:
     popularity: np.ndarray
     summary: dict[str, Any]
     item_text: ItemText | None = None
+    item_attributes: ItemAttributes | None = None
 
     @property
     def item_count(self) -> int:
@@ -128,6 +131,7 @@ def open_dataset(folder: Path) -> Dataset:
         popularity=view(items["popularity"]),
         summary=content["summary"],
         item_text=reader.item_text(content),
+        item_attributes=reader.item_attributes(content, count),
     )
 
 
@@ -164,6 +168,9 @@ def _write(dataset: Dataset, folder: Path) -> None:
         text = dataset.item_text
         tables["item_text"] = _text_columns(text.encoder)
         content["item_text"] = {"name": text.name, "title": text.title, "columns": text.columns}
+    if dataset.item_attributes is not None:
+        tables["item_attributes"] = dataset.item_attributes.to_lists()
+        content["item_attributes"] = dataset.item_attributes.to_json()
     for name, columns in tables.items():
         path = folder / f"{name}.arrow"
         _write_arrow(path, columns)
@@ -291,6 +298,21 @@ class _Reader:
         arrays = {"idf": view(columns["idf"]), "components": components}
         encoder = TextEncoder.from_arrays(arrays, Titles(columns["term"]))
         return ItemText(saved["name"], saved["title"], saved["columns"], encoder)
+
+    def item_attributes(self, content: dict[str, Any], count: int) -> ItemAttributes | None:
+        """Return the saved attributes, or None when the dataset has none; ids are checked when a column is used."""
+        if "item_attributes" not in content:
+            return None
+        columns, saved = self.table("item_attributes"), content["item_attributes"]
+        try:
+            attributes = ItemAttributes.from_lists(columns, saved)
+        except (KeyError, TypeError, AttributeError):
+            attributes = None
+        if attributes is None or attributes.count != count:
+            raise CorruptIndexError(
+                f"{self.folder / 'item_attributes'}.arrow does not belong to the items; train the run again"
+            )
+        return attributes
 
     def _ragged(self, name: str, column: pa.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
         indptr, values = view(column.offsets), view(column.values)

@@ -19,6 +19,7 @@ from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
 from sparcode.index.families import NO_ROWS, CategoryReader, ItemReader, RowReader, Rows, SegmentReader, concatenated
+from sparcode.index.filters import Eligible, ItemSet, PopularItems
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.searcher import Searcher
 from sparcode.index.searcher import open as open_searcher
@@ -114,7 +115,7 @@ class Pipeline:
         if index.has_family("category") and item_words is None:
             raise IndexMismatchError("the index has lists of categories, but nothing says which an item has")
         # Ids ascend by falling popularity, unless items were appended to an earlier run's ids.
-        self.fill_order = np.arange(self.item_count) if fill_order is None else fill_order
+        self.popular = PopularItems(self.item_count, fill_order)
         self._weigh(settings)
 
     @classmethod
@@ -181,50 +182,60 @@ class Pipeline:
 
     def retrieve(
         self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False,
-        allow: np.ndarray | None = None, deny: np.ndarray | None = None,
+        allow: np.ndarray | ItemSet | None = None, deny: np.ndarray | ItemSet | None = None,
     ) -> Hits:  # fmt: skip
         """Answer a batch: min(k, eligible) items each, best first, filled by popularity where lists run out.
 
         ``rescore``: R candidates rescored exactly (at least k; 0 = cached sums only; None = the run's default).
-        ``allow``, ``deny``: (n,) bool; when no more than R items are allowed, all of them are rescored, whether a list
-        holds them or not. Raises QueryError on a bad k or unknown items.
+        ``allow``, ``deny``: (n,) bool, or sets, which know what a mask must be read for; when they leave no more than
+        R items, all of these are rescored, whether a list holds them or not. Raises QueryError on a bad k, bad masks
+        or unknown items.
         """
-        depth = self._depth(k, rescore)
+        depth, eligible = self._depth(k, rescore), Eligible.of(self.item_count, allow, deny)
         state = self.encode(queries)
-        few = None if allow is None or not depth else np.flatnonzero(allow if deny is None else allow & ~deny)
-        if few is not None and len(few) <= depth:
-            candidates = self._all_of(state, few.astype(np.int32), include_seen)
+        few = eligible.at_most(depth) if depth else None
+        if few is not None:
+            candidates = self._all_of(state, few, include_seen)
         else:
-            candidates = self.search(state, max(k, depth), include_seen=include_seen, allow=allow, deny=deny)
+            candidates = self.search(
+                state, max(k, depth), include_seen=include_seen, allow=eligible.allowed, deny=eligible.denied
+            )
         hits = self.rescore(state, candidates, k) if depth else self._by_sums(candidates, k)
-        return self.fill(hits, queries, include_seen=include_seen, allow=allow, deny=deny)
+        return self.popular.fill(hits, queries, eligible, include_seen=include_seen)
 
     def recommend_one(
         self, history: np.ndarray, k: int, *, rescore: int | None = None, include_seen: bool = False,
-        features: np.ndarray | None = None,
+        features: np.ndarray | None = None, allow: np.ndarray | ItemSet | None = None,
+        deny: np.ndarray | ItemSet | None = None,
     ) -> Hits:  # fmt: skip
         """Answer one query (history: int32 internal ids, oldest first) by the path with the least overhead."""
-        depth = self._depth(k, rescore)
-        found = None
-        if self._fast is not None and len(history) and self.rescoring.fits(k, depth) and depth:
+        depth, eligible = self._depth(k, rescore), Eligible.of(self.item_count, allow, deny)
+        found, unfiltered = None, allow is None and deny is None
+        if self._fast is not None and unfiltered and len(history) and depth and self.rescoring.fits(k, depth):
             tokens = self.encoder.encode_one(history, features)[None]
             events = _frozen(history)
             found = self._fast.best(tokens, events, _NO_EVENTS if include_seen else events, k, depth)
         if found is None:
-            found = self._by_stages(history, k, depth, include_seen, features)
+            found = self._by_stages(history, k, depth, include_seen, features, eligible)
         ids, scores = found
         hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
         if hits.ids[0, -1] != NO_ITEM:
             return hits
         one = Queries(np.array([0, len(history)], np.int64), history)
-        return self.fill(hits, one, include_seen=include_seen)
+        return self.popular.fill(hits, one, eligible, include_seen=include_seen)
 
     def _by_stages(
-        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None,
+        eligible: Eligible,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return ids and scores of one query, best first, stage by stage."""
         tokens, rows, weights, first_item = self.encode_one(history, features)
-        ids, sums = self.searcher.search_one(rows, weights, max(k, depth), None if include_seen else history)
+        seen = None if include_seen else history
+        few = eligible.at_most(depth) if depth else None
+        if few is not None:
+            ids, sums = self._all_of_one(few, rows, weights, seen, reads=tokens is not None or len(rows) > 0)
+        else:
+            ids, sums = self.searcher.search_one(rows, weights, max(k, depth), seen, eligible.allowed, eligible.denied)
         if not depth:
             return ids, sums * np.float32(self.searcher.scale)
         return self.rescore_one(tokens, rows, weights, first_item, ids, sums)
@@ -272,13 +283,18 @@ class Pipeline:
         sums = np.zeros(ids.shape, np.uint32)
         for row in range(len(ids)):
             low, high = state.indptr[row], state.indptr[row + 1]
-            if not state.known[row] and low == high:
-                continue
-            seen = np.zeros(len(items), bool) if include_seen else np.isin(items, state.queries.history(row))
-            own = items[~seen]
-            ids[row, : len(own)] = own
-            sums[row, : len(own)] = self.searcher.sums_of(state.rows[low:high], state.weights[low:high], own)
+            seen = None if include_seen else state.queries.history(row)
+            reads = bool(state.known[row]) or low < high
+            own, found = self._all_of_one(items, state.rows[low:high], state.weights[low:high], seen, reads=reads)
+            ids[row, : len(own)], sums[row, : len(own)] = own, found
         return Candidates(ids, sums)
+
+    def _all_of_one(
+        self, items: np.ndarray, rows: np.ndarray, weights: np.ndarray, seen: np.ndarray | None, *, reads: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``items`` less ``seen``, and their cached sums; nothing when the query reads nothing."""
+        items = items[:0] if not reads else items if seen is None else items[~np.isin(items, seen)]
+        return items, self.searcher.sums_of(rows, weights, items)
 
     def rescore(self, state: QueryState, candidates: Candidates, k: int) -> Hits:
         """Score the candidates exactly and keep the best k of each query."""
@@ -327,26 +343,7 @@ class Pipeline:
             order = np.lexsort((everything, -values))[:k]
             order = order[np.isfinite(values[order])]
             ids[row, : len(order)], scores[row, : len(order)] = order, values[order]
-        return self.fill(Hits(ids, scores), queries, include_seen=include_seen)
-
-    def fill(
-        self, hits: Hits, queries: Queries, *, include_seen: bool = False, allow: np.ndarray | None = None,
-        deny: np.ndarray | None = None,
-    ) -> Hits:  # fmt: skip
-        """Put popular items (score nan) where the lists held fewer than k eligible ones."""
-        for row in np.flatnonzero((hits.ids == NO_ITEM).any(axis=1)):
-            eligible = np.ones(self.item_count, bool) if allow is None else allow.copy()
-            if deny is not None:
-                eligible &= ~deny
-            if not include_seen:
-                eligible[queries.history(int(row))] = False
-            used = hits.ids[row] != NO_ITEM
-            eligible[hits.ids[row][used]] = False
-            start = int(used.sum())
-            popular = self.fill_order[eligible[self.fill_order]][: hits.ids.shape[1] - start]
-            hits.ids[row, start : start + len(popular)] = popular
-            hits.scores[row, start : start + len(popular)] = np.nan
-        return hits
+        return self.popular.fill(Hits(ids, scores), queries, Eligible(self.item_count), include_seen=include_seen)
 
     def explain(self, queries: Queries, item: int) -> dict[str, Any]:
         """Tell which lists gave item how much to the first query, and what rescoring made of it."""

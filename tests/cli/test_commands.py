@@ -72,6 +72,60 @@ def test_query_allow_and_deny(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert sorted(str(answer["item_id"]) for answer in answers) == ["120", "122"]
 
 
+def test_query_where(tiny_run: TinyRun) -> None:
+    where = ["--where", "categories='group 1' and year>=1970", "--deny", "121, 125"]
+    lines = ["query", tiny_run.folder, "--items", tiny_run.items[0], *where, "-k", 50]
+    answers = json.loads(output(*lines, "--json"))
+    assert sorted(answer["item_id"] for answer in answers) == list(range(129, 160, 4))
+    few = json.loads(output(*lines, "--allow", "129,133", "--json"))
+    assert {answer["item_id"] for answer in few} == {129, 133}
+    assert not any(answer["filled"] for answer in few), "an allow list this short is rescored whole"
+
+
+def test_similar_and_predict_take_the_same_filters(tiny_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "deny.txt").write_text("159\n")
+    filters = ["--where", "year>2000", "--deny", tmp_path / "deny.txt", "-k", 9]
+    answers = json.loads(output("similar", tiny_run.folder, "--item", tiny_run.item, *filters, "--json"))
+    assert sorted(answer["item_id"] for answer in answers) == list(range(151, 159))
+    (tmp_path / "users.txt").write_text(tiny_run.user)
+    output("predict", tiny_run.folder, "--users", tmp_path / "users.txt", "--out", tmp_path / "p.parquet", *filters)
+    assert set(pq.read_table(tmp_path / "p.parquet")["item_id"].to_pylist()) <= set(range(151, 159))
+
+
+def test_notes_say_what_was_filled_and_what_is_missing(tiny_run: TinyRun) -> None:
+    arguments = ["query", str(tiny_run.folder), "--items", "", "--where", "year<1953", "-k", "5"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.count("popular") == 3
+    assert result.stderr.splitlines() == [
+        "3 of 3 filled by popularity: the lists that were read hold no other eligible item",
+        "3 of 5 answered: no other item is eligible",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "code", "message"),
+    [
+        (
+            ["--where", "yaer>1990"],
+            1,
+            "no column 'yaer' (did you mean 'year'?); columns found: title, categories, year",
+        ),
+        (["--where", "categories=group"], 1, "no item has categories='group'; did you mean 'group "),
+        (["--where", "year>"], 1, "expected COLUMN"),
+        (["--deny", "101,1o2"], 1, "unknown item '1o2'"),
+        (["--allow", "ids.txt"], 1, "ids.txt: no such file"),
+        (["--allow", "some/where"], 1, "some/where: no such file"),
+        (["--deny", " , "], 2, "expected ids such as 123,456, or a file of ids"),
+    ],
+)
+def test_bad_filters_are_one_line(tiny_run: TinyRun, filters: list[str], code: int, message: str) -> None:
+    result = CliRunner().invoke(app, ["query", str(tiny_run.folder), "--user", tiny_run.user, *filters])
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_unknown_user_is_one_line(tiny_run: TinyRun) -> None:
     result = CliRunner().invoke(app, ["query", str(tiny_run.folder), "--user", "nobody"])
     assert result.exit_code == 1

@@ -9,6 +9,7 @@ from sparcode import __version__
 from sparcode_cli.main import app
 
 DATA_OPTIONS = ["--columns", "--where", "--min-rating", "--k-core", "--split-by", "--time-cut"]
+FILTERS = ["--where", "--allow", "--deny"]
 COMMANDS = {
     "data fetch": ["NAME"],
     "data validate": ["DATA", *DATA_OPTIONS],
@@ -31,10 +32,10 @@ COMMANDS = {
         *["RUN", "--policy", "--bias", "--density", "--budget-mb", "--postings-per-query", "--runner", "--workers"],
     ],
     "query": [
-        *["RUN", "--user", "--items", "--features", "-k", "--rescore", "--include-seen", "--allow", "--deny", "--json"],
+        *["RUN", "--user", "--items", "--features", "-k", "--rescore", "--include-seen", "--json", *FILTERS],
     ],
-    "predict": ["RUN", "--users", "--out", "-k"],
-    "similar": ["RUN", "--item", "-k"],
+    "predict": ["RUN", "--users", "--out", "-k", *FILTERS],
+    "similar": ["RUN", "--item", "-k", *FILTERS],
     "explain": ["RUN", "--user", "--item"],
     "info": ["RUN", "--verify"],
     "evaluate": ["RUN", "--split", "--retriever", "--json", "--per-query"],

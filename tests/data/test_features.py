@@ -46,6 +46,10 @@ def features() -> Features:
     return found
 
 
+def test_numbers_spelled_with_blanks_around() -> None:
+    assert numbers(pa.array([" 7", "8.5 ", None, "x"])).tolist()[:2] == [7.0, 8.5]
+
+
 def test_choice_of_columns(features: Features) -> None:
     layout = features.layout
     assert layout.category_names == ["genres", "tags", "brand", "code", "flag"]

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from sparcode.errors import QueryError
 from sparcode.index import answer
+from sparcode.index.filters import Eligible
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from tests.index.test_pipeline import HISTORIES, ITEMS, PIPELINES, made, random_pipeline
 
+EVERY = Eligible.of(ITEMS, None, None)
 FAST = ["table", "wide weights", "evidence", "three heads"]
 _SETTINGS = {
     "table": {"table": True},
@@ -39,7 +41,7 @@ def fast(case: str) -> Pipeline:
 def test_one_call_is_the_stages_bit_for_bit(case, history, k, rescore, include_seen):
     pipeline, events = fast(case), np.array(history, np.int32)
     hits = pipeline.recommend_one(events, k, rescore=rescore, include_seen=include_seen)
-    ids, scores = pipeline._by_stages(events, k, max(k, rescore), include_seen, None)
+    ids, scores = pipeline._by_stages(events, k, max(k, rescore), include_seen, None, EVERY)
     size = min(k, len(ids))
     np.testing.assert_array_equal(hits.ids[0, :size], ids[:size])
     np.testing.assert_array_equal(hits.scores[0, :size], scores[:size].astype(np.float32))
@@ -62,7 +64,7 @@ def test_sums_too_wide_for_the_accumulator_are_left_to_the_stages():
     pipeline = random_pipeline(ITEMS, table=True, settings=QuerySettings(60_000, 2, (60_000, 60_000), 0.5, 0.25))
     history = np.array([1, 5], np.int32)
     hits = pipeline.recommend_one(history, 4, rescore=8)
-    ids, scores = pipeline._by_stages(history, 4, 8, False, None)
+    ids, scores = pipeline._by_stages(history, 4, 8, False, None, EVERY)
     np.testing.assert_array_equal(hits.ids[0], ids[:4])
     np.testing.assert_array_equal(hits.scores[0], scores[:4].astype(np.float32))
 

@@ -174,8 +174,13 @@ def test_filters_and_fill(case, history, k, rescore, include_seen, allow, deny):
     found = hits.ids[0][hits.ids[0] != NO_ITEM].tolist()
     assert len(found) == min(k, len(eligible)) == len(set(found))
     assert set(found) <= eligible
-    few = allow is not None and rescore > 0 and len(allow - (deny or set())) <= max(k, rescore)
+    filtered = allow is not None or deny is not None
+    left = (set(range(ITEMS)) if allow is None else allow) - (deny or set())
+    few = filtered and rescore > 0 and len(left) <= max(k, rescore)
     check(hits, 0, slow_answer(pipeline, history, k, rescore, eligible, few))
+    one = pipeline.recommend_one(np.array(history, np.int32), k, rescore=rescore, **options)
+    np.testing.assert_array_equal(one.ids, hits.ids)
+    np.testing.assert_array_equal(one.scores, hits.scores)
     # What popularity filled stands last, most popular first.
     places = np.flatnonzero(hits.filled[0]).tolist()
     assert places == list(range(len(found) - len(places), len(found)))
