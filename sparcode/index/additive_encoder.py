@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import CorruptIndexError, QueryError
-from sparcode.index.arrays import open_encoder_files
+from sparcode.index.arrays import open_encoder_files, read_only
 from sparcode.index.encoder_math import dot, kernel
 from sparcode.types import Queries
 
@@ -68,7 +68,7 @@ class AdditiveEncoder:
         indptr = np.ascontiguousarray(queries.indptr, np.int64)
         tokens = np.empty((len(queries), 1, self.width), np.float32)
         # Frozen views: numba compiles one version of the kernel for mapped and for ordinary arrays.
-        bad = additive_tokens(self.sources, self.age_weights, _frozen(items), _frozen(indptr), tokens)
+        bad = additive_tokens(self.sources, self.age_weights, read_only(items), read_only(indptr), tokens)
         if bad >= 0:
             raise QueryError(f"the history holds item {items[bad]}, but the model knows items 0..{self.item_count - 1}")
         return tokens
@@ -116,10 +116,4 @@ def _checked(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) 
         raise CorruptIndexError(
             f"{source}: array {name!r} has shape {array.shape}, expected {shape}; train the run again"
         )
-    return _frozen(np.ascontiguousarray(array, np.float32))
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return read_only(np.ascontiguousarray(array, np.float32))

@@ -17,6 +17,8 @@ import numpy as np
 from numba import njit
 
 from sparcode.index import kernels
+from sparcode.index.arrays import read_only
+from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
 from sparcode.index.rescorer import Rescorer, score_candidates
 from sparcode.index.searcher import Searcher
@@ -43,7 +45,7 @@ def read_lists(  # type: ignore[no-untyped-def]
     """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
 
     ``tokens`` (1, K_u, d), ``codes`` (1, K_u, P, M) and ``distances`` (1, K_u, P) scratch, ``code_rows`` (N^M,) row of
-    every code or empty (no learned lists), ``item_weights`` by age. An item outside the index: (-1, -1).
+    every code or empty (no learned lists), ``item_weights`` by age; items of the history are in the index.
     """
     learned = 0
     if code_rows.shape[0] > 0 and learned_weight > 0:
@@ -106,21 +108,9 @@ def add_sums(scores, sums, own, cached, evidence):  # type: ignore[no-untyped-de
 @compiled
 def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-def]
     """Write the k best of R candidates, score descending and id ascending; return how many there are."""
-    size, filled = len(best_ids), 0
+    filled = 0
     for place in range(len(ids)):
-        score, item = scores[place], ids[place]
-        if filled == size and (
-            score < best_scores[size - 1] or (score == best_scores[size - 1] and item > best_ids[size - 1])
-        ):
-            continue
-        spot = filled if filled < size else size - 1
-        while spot > 0 and (
-            best_scores[spot - 1] < score or (best_scores[spot - 1] == score and best_ids[spot - 1] > item)
-        ):
-            best_scores[spot], best_ids[spot] = best_scores[spot - 1], best_ids[spot - 1]
-            spot -= 1
-        best_scores[spot], best_ids[spot] = score, item
-        filled = min(filled + 1, size)
+        filled = insert_best(best_ids, best_scores, filled, ids[place], scores[place])
     return filled
 
 
@@ -253,10 +243,10 @@ class OneQuery:
         first_learned = 0 if resolver is None else resolver.first_row
         books = encoder.books[0]
         self._learned = (*encoder.books, encoder.has_product_codes)
-        self._table = (_frozen(table), first_learned, settings.learned_weight)
+        self._table = (read_only(table), first_learned, settings.learned_weight)
         item = pipeline.item_first_row
         by_age = np.array(() if item is None else settings.item_weights, np.int32)
-        self._items = (_frozen(by_age), 0 if item is None else item)
+        self._items = (read_only(by_age), 0 if item is None else item)
         self._codes = (encoder.heads, min(settings.probes, books.shape[2] ** books.shape[0]), books.shape[0])
         self._most_rows = self._codes[0] * self._codes[1] + len(by_age)
         self._local = threading.local()
@@ -300,12 +290,6 @@ class OneQuery:
                 np.empty(depth, np.uint32), np.empty(depth, np.float32),
             )  # fmt: skip
         return held[1]
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 _NO_MASK = np.zeros(0, np.bool_)

@@ -23,6 +23,14 @@ from sparcode.files import atomic_path, read_json, write_json
 
 Arrays = dict[str, np.ndarray]
 
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written: numba then compiles one version for mapped and for ordinary arrays."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 _KEY = "sparcode"
 _REMEDY = "put the file back, or train the run again"
 _DTYPES = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index import encoder_kinds as kinds
-from sparcode.index.arrays import Arrays, open_encoder_files
+from sparcode.index.arrays import Arrays, open_encoder_files, read_only
 from sparcode.index.encoder_codes import prepare_books, product_codes, residual_codes
 from sparcode.index.encoder_math import finish
 from sparcode.index.encoder_sasrec import prepare, sasrec_states
@@ -131,7 +131,7 @@ class Encoder:
         indptr = np.ascontiguousarray(queries.indptr, dtype=np.int64)
         stops = indptr[1:]
         starts = np.maximum(stops - self.history, indptr[:-1])
-        return self._run(items, _frozen(starts), _frozen(stops), _frozen(stops - starts), queries.user_features)
+        return self._run(items, read_only(starts), read_only(stops), read_only(stops - starts), queries.user_features)
 
     def _run(
         self,
@@ -146,7 +146,9 @@ class Encoder:
         tokens = np.empty((batch, self.heads, self.width), np.float32)
         valid = np.empty(batch, np.bool_)
         # Frozen views: numba compiles one version of a kernel for mapped and for ordinary arrays.
-        bad = self._states(self._table, _frozen(items), starts, stops, self._scale, self._empty, states, *self._weights)
+        bad = self._states(
+            self._table, read_only(items), starts, stops, self._scale, self._empty, states, *self._weights
+        )
         if bad >= 0:
             raise QueryError(
                 f"the history holds item {items[bad]}, but the encoder knows items 0..{len(self._table) - 1}"
@@ -156,10 +158,10 @@ class Encoder:
 
     def _features(self, features: np.ndarray | None, batch: int) -> np.ndarray:
         if not self.feature_width or features is None:
-            return self._no_feature if batch == 1 else _frozen(np.empty((batch, 0), np.float32))
+            return self._no_feature if batch == 1 else read_only(np.empty((batch, 0), np.float32))
         if features.shape != (batch, self.feature_width):
             raise QueryError(f"user features have shape {features.shape}, expected {(batch, self.feature_width)}")
-        return _frozen(np.ascontiguousarray(features, dtype=np.float32))
+        return read_only(np.ascontiguousarray(features, dtype=np.float32))
 
     def _load(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> None:
         self.spec = dict(spec)
@@ -168,20 +170,20 @@ class Encoder:
         self.feature_width = int(own["feature_width"])
         self._bytes = sum(array.nbytes for array in arrays.values())
         self._scale = np.float32(math.sqrt(self.width))
-        self._table = _frozen(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
+        self._table = read_only(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
         _check(source, "item_vectors", self._table, (int(spec.get("items", len(self._table))), self.width))
         if own["kind"] not in _KINDS:
             raise CorruptIndexError(f"{source}: tokenizer kind {own['kind']!r}, expected one of {', '.join(_KINDS)}")
         part: Arrays = {name[len(_PREFIX) :]: value for name, value in arrays.items() if name.startswith(_PREFIX)}
         _check_tokenizer(source, own, part)
         prepare_weights, self._states = _KINDS[own["kind"]]
-        self._weights = tuple(_frozen(w) if isinstance(w, np.ndarray) else w for w in prepare_weights(own, part))
-        self._empty = _frozen(part["empty_state"])
-        self._head = tuple(_frozen(np.ascontiguousarray(a, np.float32)) for a in self._output_weights(own, part))
-        self._no_feature = _frozen(np.empty((1, 0), np.float32))
+        self._weights = tuple(read_only(w) if isinstance(w, np.ndarray) else w for w in prepare_weights(own, part))
+        self._empty = read_only(part["empty_state"])
+        self._head = tuple(read_only(np.ascontiguousarray(a, np.float32)) for a in self._output_weights(own, part))
+        self._no_feature = read_only(np.empty((1, 0), np.float32))
         # Start and stop arrays of single histories of every length, made once.
         self._spans = [
-            (_frozen(np.zeros(1, np.int64)), _frozen(np.full(1, m, np.int64))) for m in range(self.history + 1)
+            (read_only(np.zeros(1, np.int64)), read_only(np.full(1, m, np.int64))) for m in range(self.history + 1)
         ]
         self._load_books(spec.get("quantizer"), arrays, source)
 
@@ -207,12 +209,6 @@ class Encoder:
         self._books, self._book_norms = prepare_books(arrays["codebooks"])
         self._screen = prepare_screen(arrays["codebooks"])
         self._quantize = product_codes if product else residual_codes
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

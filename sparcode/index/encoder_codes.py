@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.index.encoder_math import dot, kernel
-from sparcode.index.encoder_screen import LANES, screened
+from sparcode.index.encoder_screen import LANES, insert, screened
 
 _ZERO = np.float32(0.0)
 _TWO = np.float32(2.0)
@@ -78,21 +78,11 @@ def _flat(tokens, codes, distances):
 
 
 @kernel
-def smallest(values, count, indices, kept):
-    """Put the ``count`` smallest values into ``kept`` ascending, ties by smaller index, and where they stood."""
+def smallest(values, indices, kept):
+    """Put the ``len(kept)`` smallest values into ``kept`` ascending, ties by smaller index, and where they stood."""
     filled = 0
     for i in range(values.shape[0]):
-        value = values[i]
-        if filled == count and not value < kept[count - 1]:
-            continue
-        place = filled if filled < count else count - 1
-        while place > 0 and kept[place - 1] > value:
-            kept[place] = kept[place - 1]
-            indices[place] = indices[place - 1]
-            place -= 1
-        kept[place] = value
-        indices[place] = i
-        filled = min(filled + 1, count)
+        filled = insert(values[i], i, indices, kept, filled)
     return filled
 
 
@@ -170,7 +160,7 @@ def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longes
                 found = 1
             else:
                 half_distances(part, books[m], norms[m], values)
-                found = smallest(values, best.shape[0], indices, best)
+                found = smallest(values, indices, best)
             if probes == 1:
                 codes[t, 0, m] = indices[0]
                 distances[t, 0] += _TWO * best[0]

@@ -14,7 +14,7 @@ import numpy as np
 from sparcode.errors import IndexMismatchError, QueryError
 from sparcode.index.agreement import check_agreement
 from sparcode.index.answer import OneQuery, Rescoring
-from sparcode.index.arrays import read_arrays
+from sparcode.index.arrays import read_arrays, read_only
 from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
@@ -213,7 +213,7 @@ class Pipeline:
         found, unfiltered = None, allow is None and deny is None
         if self._fast is not None and unfiltered and len(history) and depth and self.rescoring.fits(k, depth):
             tokens = self.encoder.encode_one(history, features)[None]
-            events = _frozen(history)
+            events = read_only(history)
             found = self._fast.best(tokens, events, _NO_EVENTS if include_seen else events, k, depth)
         if found is None:
             found = self._by_stages(history, k, depth, include_seen, features, eligible)
@@ -411,14 +411,7 @@ class Pipeline:
             raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
 
 
-_NO_EVENTS = np.zeros(0, np.int32)
-_NO_EVENTS.flags.writeable = False
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+_NO_EVENTS = read_only(np.zeros(0, np.int32))
 
 
 def _fill_order(run: Run) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from sparcode.errors import QueryError
 from sparcode.index import kernels
+from sparcode.index.arrays import read_only
 from sparcode.index.layout import Index
 from sparcode.types import NO_ITEM
 
@@ -57,8 +58,8 @@ class Searcher:
         self.item_count = index.item_count
         self.scale = index.scale
         # Read-only like the mapped arrays of a store, so that one compiled version serves both.
-        self._indptr = _read_only(index.indptr)
-        self._postings = _read_only(index.postings)
+        self._indptr = read_only(index.indptr)
+        self._postings = read_only(index.postings)
         self._local = threading.local()
 
     def search(
@@ -240,9 +241,3 @@ def _int32(array: np.ndarray) -> np.ndarray:
 
 def _int64(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.int64)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -20,8 +20,9 @@ import numpy as np
 from numba import njit
 
 from sparcode.errors import MissingExtraError
+from sparcode.index.best import insert_best
 from sparcode.retrievers.exact import QueryEncoder
-from sparcode.retrievers.ranking import check_request, empty_hits, fill, worse
+from sparcode.retrievers.ranking import check_request, empty_hits, fill
 from sparcode.types import Hits, Queries
 
 LINKS = 32
@@ -229,22 +230,6 @@ def _one_thread(faiss: Any) -> Iterator[None]:
 
 
 @njit(cache=True, nogil=True)
-def _insert(ids: np.ndarray, scores: np.ndarray, count: int, item: int, score: float) -> int:
-    """Insert into a best-first row of ``count`` entries; return the new count."""
-    k = len(ids)
-    if count == k and not worse(scores[k - 1], ids[k - 1], score, item):
-        return count
-    place = count if count < k else k - 1
-    while place > 0 and worse(scores[place - 1], ids[place - 1], score, item):
-        ids[place] = ids[place - 1]
-        scores[place] = scores[place - 1]
-        place -= 1
-    ids[place] = item
-    scores[place] = score
-    return min(count + 1, k)
-
-
-@njit(cache=True, nogil=True)
 def _keep_one(found: np.ndarray, values: np.ndarray, history: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the first k results of one token (1, fetch) that are not in ``history``, and how many there are."""
     ids = np.empty((1, k), np.int32)
@@ -258,7 +243,7 @@ def _keep_one(found: np.ndarray, values: np.ndarray, history: np.ndarray, k: int
                 seen = True
                 break
         if not seen:
-            count = _insert(ids[0], scores[0], count, item, values[0, place])
+            count = insert_best(ids[0], scores[0], count, item, values[0, place])
     return ids, scores, count
 
 
@@ -283,7 +268,7 @@ def _merge_row(found: np.ndarray, values: np.ndarray, blocked: np.ndarray, ids: 
                 ids[other] = ids[other + 1]
                 scores[other] = scores[other + 1]
             count -= 1
-        count = _insert(ids, scores, count, item, values[place])
+        count = insert_best(ids, scores, count, item, values[place])
     return count
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from sparcode.errors import QueryError
+from sparcode.index.best import worse
 from sparcode.types import NO_ITEM, Hits, Queries
 
 BLOCK_BYTES = 64 << 20
@@ -44,12 +45,6 @@ def rank_scores(
         block = score_block(start, stop)
         rank_rows(block, part.indptr, part.items, not include_seen, ids[start:stop], scores[start:stop])
     return Hits(ids, scores)
-
-
-@njit(cache=True, nogil=True)
-def worse(score: float, item: int, other_score: float, other_item: int) -> bool:
-    """True when (score, item) stands behind (other_score, other_item)."""
-    return score < other_score or (score == other_score and item > other_item)
 
 
 @njit(cache=True, nogil=True)

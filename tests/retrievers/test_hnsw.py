@@ -7,6 +7,7 @@ import pytest
 
 from sparcode.errors import ConfigError, MissingExtraError
 from sparcode.eval.metrics import overlap
+from sparcode.index import best
 from sparcode.retrievers import hnsw
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HNSW_LIBRARIES, HnswRetriever
@@ -127,7 +128,8 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
         return ids, scores, done
 
     compiled = answers(hnsw._keep_unseen)
-    for name in ("worse", "_insert", "_merge_row", "fill"):
+    monkeypatch.setattr(best, "worse", best.worse.py_func)
+    for name in ("insert_best", "_merge_row", "fill"):
         monkeypatch.setattr(hnsw, name, getattr(hnsw, name).py_func)
     plain = answers(hnsw._keep_unseen.py_func)
     for left, right in zip(compiled, plain, strict=True):
