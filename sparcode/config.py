@@ -58,6 +58,7 @@ class ModelConfig(Section):
     item_content: bool | None = Field(
         None, description="add item metadata to item tokens and history; absent: if the data hold any"
     )
+    item_ids: bool = Field(True, description="learn a vector an item id; false: items are known by content alone")
     item_id_dropout: float = Field(0.0, ge=0, lt=1, description="share of item ids hidden in training, content stays")
     user_features: bool = Field(False, description="feed user metadata to the tokenizer")
     routing_iterations: int = Field(3, ge=1, le=10, description="capsule tokenizer only")
