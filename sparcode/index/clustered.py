@@ -121,7 +121,8 @@ def sort_rows(ids: np.ndarray, scores: np.ndarray) -> None:
             item, score = ids[row, place], scores[row, place]
             before = place
             while before > 0 and (
-                scores[row, before - 1] < score or (scores[row, before - 1] == score and 0 <= item < ids[row, before - 1])
+                scores[row, before - 1] < score
+                or (scores[row, before - 1] == score and 0 <= item < ids[row, before - 1])
             ):
                 ids[row, before], scores[row, before] = ids[row, before - 1], scores[row, before - 1]
                 before -= 1

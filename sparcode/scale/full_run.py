@@ -37,7 +37,7 @@ _BATCH = 4096
 
 @dataclass(frozen=True)
 class Codes:
-    """``books`` M, ``codewords`` N of every book; ``probes`` nearest codes a query reads; ``length`` postings a code."""
+    """``books`` M, ``codewords`` N of a book; ``probes`` nearest codes a query reads; ``length`` postings a code."""
 
     books: int = 2
     codewords: int = 64
@@ -46,7 +46,7 @@ class Codes:
 
 
 def write_full_run(catalogue: Catalogue, sample: Run, codes: Codes, out: Path) -> Run:
-    """Write the run ``out``: data, model and record; its index is not built. RunError when the sample has no content map."""
+    """Write the run ``out`` without an index: data, model, record. RunError when the sample has no content map."""
     dataset = dataset_of(catalogue)
     save_dataset(dataset, out / "data")
     config = _config(sample.config, codes)
