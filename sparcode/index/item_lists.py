@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparcode.index.transitions import Transitions
+from sparcode.config import ItemFamilyConfig
+from sparcode.index.transitions import Transitions, count_repeats
+from sparcode.types import Sequences
 
 BLOCK_SCORES = 1 << 24
 """Item x item scores held at a time."""
@@ -28,20 +30,23 @@ class Neighbours(NamedTuple):
     scores: np.ndarray
 
 
-def best_neighbours(sources: np.ndarray, targets: np.ndarray, temperature: float, longest: int) -> Neighbours:
-    """Return the ``longest + 1`` best targets of every source (fewer when n - 1 is smaller), itself left out.
+def best_neighbours(
+    sources: np.ndarray, targets: np.ndarray, temperature: float, longest: int, *, own: bool = False
+) -> Neighbours:
+    """Return the ``longest + 1`` best targets of every source (fewer when n is smaller), itself among them if ``own``.
 
     ``sources``, ``targets``: (n, d) float32; score = source . target / temperature.
     """
     count = len(sources)
-    keep = min(longest + 1, max(count - 1, 0))
+    keep = min(longest + 1, count if own else max(count - 1, 0))
     items = np.empty((count, keep), np.int32)
     scores = np.empty((count, keep), np.float32)
     scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
     rows = max(1, BLOCK_SCORES // max(count, 1))
     for low in range(0, count, rows):
         block = sources[low : low + rows] @ scaled.T
-        block[np.arange(len(block)), low + np.arange(len(block))] = -np.inf
+        if not own:
+            block[np.arange(len(block)), low + np.arange(len(block))] = -np.inf
         items[low : low + rows], scores[low : low + rows] = _best(block, keep)
     return Neighbours(items, scores)
 
@@ -71,6 +76,25 @@ def lists_of(neighbours: Neighbours, length: int, cut: float) -> Transitions:
     left_out = neighbours.scores[:, length] if held > length else np.zeros(count, np.float32)
     values = neighbours.scores[:, :length] - np.float32(cut) * np.maximum(left_out, 0.0)[:, None]
     return _rows(neighbours.items[:, :length], values)
+
+
+def with_repeats(lists: Transitions, train: Sequences, config: ItemFamilyConfig) -> Transitions:
+    """Return counted lists with their own item in them, where training sequences come back to it.
+
+    Where items of the history are ranked too, an item can be brought back by its own list alone.
+    """
+    return merge_lists([(1.0, lists), (1.0, count_repeats(train, len(lists.indptr) - 1, config))])
+
+
+def weigh_own(lists: Transitions, weight: float) -> Transitions:
+    """Return the lists with the value of every list's own item times ``weight``; at 0 it is left out."""
+    if weight == 1.0:
+        return lists
+    owners = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
+    values = np.where(owners == lists.items, lists.values * np.float32(weight), lists.values)
+    kept = values > 0
+    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr].astype(np.int64)
+    return Transitions(indptr, lists.items[kept], values[kept])
 
 
 def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
