@@ -70,7 +70,8 @@ def test_repeats_are_ranked_if_the_configuration_says_so():
     targets = np.array([history[-1] for history in histories], np.int32)
     part = EvaluationSet(np.arange(len(asked), dtype=np.int32), queries_of(histories), pointer, targets)
     settings, figures = fit_settings(pipeline, part, config, WEIGHTS)
-    hits = pipeline.with_settings(settings).retrieve(part.queries, 10, include_seen=True)
+    chosen, depth = pipeline.with_settings(settings), config.query.rescore
+    hits = chosen.retrieve(part.queries, 10, rescore=depth, include_seen=True)
     gain = slow_ndcg(np.where(hits.filled, NO_ITEM, hits.ids), part)
     assert 0 < figures["validation_ndcg@10_rescored"] == pytest.approx(gain)
     left_out = fit_settings(pipeline, part, tiny_config(), WEIGHTS)[1]

@@ -23,7 +23,6 @@ from sparcode.index.item_lists import Neighbours
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.store import open_index
 from sparcode.index.transitions import Transitions
-from sparcode.run import Run
 from sparcode.types import EvaluationSet
 from tests.index.test_item_lists import transitions_of
 from tests.worlds import queries_of
@@ -208,7 +207,7 @@ def test_a_run_that_ranks_repeats_is_fitted_and_answers_so(run: Path):
     }
     # Validation has fewer than 8,000 queries: the fit has seen all of them, and the default protocol is the run's own.
     assert figures[None] == figures[True] == pytest.approx(summary["validation_ndcg@10_cache"])
-    model, user = SparCode.load(run), str(Run.open(run).dataset.user_ids[0])
+    model, user = SparCode.load(run), "u000"
     found = [model.recommend(users=[user], k=20, include_seen=seen)[0].tolist() for seen in (None, True)]
     assert found[0] == found[1]
 

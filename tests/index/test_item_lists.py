@@ -17,7 +17,7 @@ from tests.worlds import sequences_of, tiny_config
 def slow_best(
     sources: np.ndarray, targets: np.ndarray, temperature: float, keep: int, own: bool = False
 ) -> list[list[tuple[int, float]]]:
-    """Return the ``keep`` best (item, score) of every source, itself left out unless ``own``, ties by the smaller id."""
+    """Return the ``keep`` best (item, score) of every source (itself only if ``own``), ties by the smaller id."""
     rows = []
     for source in range(len(sources)):
         scores = {}
