@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from results_grid import Cell
-from shared import THREAD_VARIABLES, Row, trained
+from shared import THREAD_VARIABLES, Row, hold_run, trained
 from sparsity import postings_read
 
 from sparcode.errors import DataError, RunError
@@ -34,8 +34,6 @@ VALUES = "values.safetensors"
 LINKS = 32
 """M of the HNSW graph that bytes are compared with: 2 M links of 4 bytes an item at the bottom."""
 HNSW_FORMULA = f"n * (4 d + 4 * 2 * {LINKS} + 8)"
-HELD_BY_ABLATION = ("run.json", "config.toml", "data", "model")
-"""What a build reads of a run; the index, the fitted weights and the summary are the ablation's own."""
 
 
 def record_of(folder: Path, digest: str) -> Path:
@@ -101,28 +99,6 @@ def _ablation(cell: Cell, folder: Path, work: Path) -> Row:
         "model_hash": run.model_hash, "trained_at": read_json(work / cell.needs.digest / "training.json")["commit"],
         "build": built, "postings_per_query": postings, **figures,
     }  # fmt: skip
-
-
-def hold_run(run: Path, copy: Path) -> None:
-    """Make ``copy`` a run with the same model and no index.
-
-    Files are hard links: sparcode replaces files and never writes into them, so the original stays what it is.
-    """
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
-    for name in HELD_BY_ABLATION:
-        source = run / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, copy_function=_link)
-        else:
-            shutil.copy2(source, copy / name)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def _figures(run: Run, cell: Cell, folder: Path) -> Row:

@@ -155,7 +155,9 @@ class Grid:
     def _split(self, split: Split) -> Cell:
         given = {"cutoffs": split.cutoffs, "depth": split.depth, "include_seen": split.include_seen}
         names = tuple(name for name in RETRIEVERS if name not in split.without)
-        changes = self._changes(split.data, split.seed)
+        # The index is fitted by the protocol that it is measured by.
+        seen = {"query.include_seen": True} if split.include_seen else {}
+        changes = self._changes(split.data, split.seed) | seen
         key = f"split/{split.name}/seed-{split.seed}"
         return Cell("split", key, split.data, split.seed, changes, split.name, names, protocol=given)
 

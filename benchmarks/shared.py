@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,9 @@ from sparcode.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+HELD = ("run.json", "config.toml", "data", "model")
+"""What a build reads of a run; the index, the fitted weights and the summary belong to the build."""
 
 Row = dict[str, Any]
 
@@ -77,6 +81,28 @@ def trained(data: str, work: Path, name: str, config: Config, *, baselines: bool
 
     print(f"training {folder}", flush=True)
     return train_run(data, folder, config, resume=True, baselines=baselines)
+
+
+def hold_run(run: Path, copy: Path) -> None:
+    """Make ``copy`` a run with the same model and no index.
+
+    Files are hard links: sparcode replaces files and never writes into them, so the original stays what it is.
+    """
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for name in HELD:
+        source = run / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, copy_function=_link)
+        else:
+            shutil.copy2(source, copy / name)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 class Results:

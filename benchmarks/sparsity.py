@@ -11,7 +11,12 @@ on test right after its build:
 The learned family alone answers (families.item.enabled=false) and reads one code a token (families.learned.probes=1),
 so that neither counted lists nor the number of probes blurs the comparison. Finished cells are not measured again.
 
-    python benchmarks/sparsity.py ml-100k [--densities 0.5,1,5] [--epochs 16] [--set model.heads=4]
+    python benchmarks/sparsity.py ml-100k [--densities 0.5,1,5] [--trained 0.5,5] [--epochs 16] [--set model.heads=4]
+    python benchmarks/sparsity.py ml-100k --run RUN --densities 0.05,0.1,0.5,1,5,10
+
+With ``--run`` nothing is trained: the index of that finished run is built again and again (in a copy by hard links) and
+the trained arm is left out. A fourth arm is added, ``whole``: post-hoc with all families and probes of the run, which
+shows what the density of the learned lists is worth beside item lists.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared import Results, Row, config_of, folders, label, notes, parser_of, table, trained
+from shared import Results, Row, config_of, folders, hold_run, label, notes, parser_of, table, trained
 
 from sparcode.config import Config, updated
 from sparcode.errors import BudgetError
@@ -37,6 +42,8 @@ from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.types import Queries
 
+ALONE = {"families.item.enabled": False, "families.learned.probes": 1}
+UNSTEERED = {"sparsity.target_density": None, "sparsity.bias": None}
 TOLERANCE = 10.0
 """Largest accepted distance of a built index from its target density, percent of the target."""
 METRICS = ("ndcg@10", "recall@10", "recall@50")
@@ -54,37 +61,64 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     """Measure what is missing, write JSON and Markdown, print the table."""
     parser = parser_of(__doc__ or "")
     parser.add_argument("--densities", type=_numbers, default=[0.5, 1.0, 5.0], metavar="P,...", help="percent")
+    parser.add_argument("--trained", type=_numbers, metavar="P,...", help="densities to train for; absent: all")
+    parser.add_argument("--run", type=Path, metavar="RUN", help="build the index of this run; train nothing")
     options = parser.parse_args(arguments)
     work, out = folders(options, "sparsity")
-    alone = {"families.item.enabled": False, "families.learned.probes": 1, "baselines.two_tower": False}
-    unsteered = {"sparsity.target_density": None, "sparsity.bias": None}
-    config = updated(config_of(options), alone | unsteered)
+    config = updated(config_of(options), ALONE | {"baselines.two_tower": False} | UNSTEERED)
     question = f"{label(options.data)}: bias steered in training, bias set afterwards, or budget; learned family alone"
     results = Results(out, question, markdown_of)
     for density in options.densities:
-        _measure_density(results, options.data, work, config, density)
+        if options.run is not None:
+            _rebuild_density(results, label(options.data), Run.open(options.run), work, density)
+        else:
+            steered = options.trained is None or density in options.trained
+            _measure_density(results, options.data, work, config, density, steered)
     results.show()
     return results
 
 
-def _measure_density(results: Results, data: str, work: Path, config: Config, density: float) -> None:
+def _measure_density(results: Results, data: str, work: Path, config: Config, density: float, steered: bool) -> None:
     def cell(cut: str, used: Config, **build: float) -> Row:
         identity = {"data": label(data), "cut": cut, "density": density, "run": used.model_dump(), "build": build}
         name = "plain" if used is config else f"density-{density:g}"
         return results.cell(identity, lambda: measure(trained(data, work, name, used, baselines=False), cut, build))
 
-    cell("trained", updated(config, {"sparsity.target_density": density}))
+    if steered:
+        cell("trained", updated(config, {"sparsity.target_density": density}))
     reference = cell("post-hoc", config, density=density)
     cell("budget-bytes", config, budget_mb=reference["cache_bytes"] / 1e6)
     cell("budget-reads", config, postings_per_query=reference["postings_per_query_validation"])
 
 
-def measure(run: Run, cut: str, build: dict[str, float]) -> Row:
-    """Build the index of a run with one cut and evaluate it on test, on one thread."""
+def _rebuild_density(results: Results, data: str, run: Run, work: Path, density: float) -> None:
+    copy = work / f"copy-{run.model_hash[:8]}"
+
+    def cell(cut: str, changes: Row, **build: float) -> Row:
+        identity = {
+            "data": data, "cut": cut, "density": density, "model": run.model_hash, "overrides": changes,
+            "run": run.config.model_dump(), "build": build,
+        }  # fmt: skip
+
+        def rebuilt() -> Row:
+            hold_run(run.folder, copy)
+            return measure(Run.open(copy), cut, build, changes)
+
+        return results.cell(identity, rebuilt)
+
+    reference = cell("post-hoc", ALONE, density=density)
+    cell("budget-bytes", ALONE, budget_mb=reference["cache_bytes"] / 1e6)
+    cell("budget-reads", ALONE, postings_per_query=reference["postings_per_query_validation"])
+    cell("whole", {}, density=density)
+
+
+def measure(run: Run, cut: str, build: dict[str, float], changes: Row | None = None) -> Row:
+    """Build the index of a run with one cut and evaluate it on test, on one thread; ``changes``: for the build."""
     print(f"{run.folder.name}: {cut} {build or ''}", flush=True)
     with one_thread():
         try:
-            row = _build_trained(run) if cut == "trained" else _built(build_index(run.folder, **_arguments(build)))
+            built = _build_trained(run) if cut == "trained" else None
+            row = built or _built(build_index(run.folder, overrides=changes, **_arguments(build)))
         except BudgetError as problem:
             return {"infeasible": str(problem)}
         return row | _quality(run)
@@ -145,11 +179,15 @@ def markdown_of(rows: list[Row]) -> str:
     lines = [f"{_name(row)}: {row['infeasible']}" for row in rows if "infeasible" in row]
     if built:
         queries = built[0]["sparcode"]["queries"]
-        lines.append(f"test, {queries:,} queries; brackets: 95 % bootstrap interval over users; one probe a token")
+        lines.append(
+            f"test, {queries:,} queries; brackets: 95 % bootstrap interval over users; one probe a token but in `whole`"
+        )
         lines.append(
             "postings a query: mean over test; budget-bytes is given the cache bytes of post-hoc, budget-reads its "
             "postings a query on validation"
         )
+        if any(row["config"]["cut"] == "whole" for row in built):
+            lines.append("whole: post-hoc beside the item lists of the run, probes fitted; density of learned lists")
         lines.append("a budget in bytes stores only as many codes, the busiest, as it can give 16 postings each")
     for row in built:
         if row["config"]["cut"] == "trained" and abs(off_target(row)) > TOLERANCE:
@@ -170,7 +208,7 @@ def _name(row: Row) -> str:
 def _cells(row: Row) -> list[str]:
     cut = row["config"]["cut"]
     cells = [f"{row['config']['density']:g}", cut, f"{row['density_percent']:.3f}"]
-    cells.append(f"{off_target(row):+.1f}" if cut in ("trained", "post-hoc") else "-")
+    cells.append(f"{off_target(row):+.1f}" if cut in ("trained", "post-hoc", "whole") else "-")
     for system in ("sparcode-cache", "sparcode"):
         low, high = row[system]["intervals"]["ndcg@10"]
         cells.append(f"{row[system]['metrics']['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]")

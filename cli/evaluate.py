@@ -25,7 +25,13 @@ PerQuery = Annotated[
     Path | None,
     typer.Option("--per-query", metavar="FILE.parquet", help="Write target, rank and top 50 of each query."),
 ]
-IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Rank items of the history too (repeats).")]
+IncludeSeen = Annotated[
+    bool | None,
+    typer.Option(
+        "--include-seen/--leave-out-seen",
+        help="Rank items of the history too (repeats); default: as trained (query.include_seen).",
+    ),
+]
 
 
 def evaluate_command(
@@ -34,7 +40,7 @@ def evaluate_command(
     retriever: Retrievers = None,
     json: JsonFile = None,
     per_query: PerQuery = None,
-    include_seen: IncludeSeen = False,
+    include_seen: IncludeSeen = None,
 ) -> None:
     """Measure quality on held-out items.
 

@@ -21,7 +21,13 @@ Features = Annotated[
 Rescore = Annotated[
     int | None, typer.Option("--rescore", metavar="R", min=0, help="Candidates scored exactly; 0 = posting lists only.")
 ]
-IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Do not leave out items of the history.")]
+IncludeSeen = Annotated[
+    bool | None,
+    typer.Option(
+        "--include-seen/--leave-out-seen",
+        help="Answer with items of the history too, or not; default: as trained (query.include_seen).",
+    ),
+]
 
 
 def query_command(
@@ -31,7 +37,7 @@ def query_command(
     features: Features = None,
     k: options.Count = options.DEFAULT_COUNT,
     rescore: Rescore = None,
-    include_seen: IncludeSeen = False,
+    include_seen: IncludeSeen = None,
     where: options.ItemsWhere = None,
     allow: options.Allow = None,
     deny: options.Deny = None,

@@ -77,13 +77,15 @@ class SparCode:
     def recommend(
         self, users: Ids | None = None, histories: Sequence[Ids] | None = None,
         features: Sequence[dict[str, Any]] | None = None, k: int = 10, *, rescore: int | None = None,
-        include_seen: bool = False, where: str | None = None, allow: Items | None = None, deny: Items | None = None,
+        include_seen: bool | None = None, where: str | None = None, allow: Items | None = None,
+        deny: Items | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) of shape (B, k): external ids as objects, scores float32, best first.
 
         Queries are known ``users``, or ``histories`` (lists of item ids, oldest first), or user ``features`` (with
         or without histories). Places that popularity filled have score nan; places for which no eligible item
-        is left hold None and -inf. ``rescore``: candidates scored exactly.
+        is left hold None and -inf. ``rescore``: candidates scored exactly. ``include_seen``: items of the history
+        are answers too; None = as the run's configuration says (``query.include_seen``, False unless set).
 
         Answers are items that satisfy ``where`` (e.g. ``"genres=Comedy and year>=1990"``), are in ``allow`` and not
         in ``deny``: item ids, or masks as of ``items_where``. Raises UnknownIdError and QueryError with one-line
@@ -91,9 +93,8 @@ class SparCode:
         """
         queries = self._queries(users, histories, features)
         allowed, denied = self._filters(where, allow, deny)
-        hits = self.pipeline.retrieve(
-            queries, k, rescore=rescore, include_seen=include_seen, allow=allowed, deny=denied
-        )
+        repeats = self.run.config.query.include_seen if include_seen is None else include_seen
+        hits = self.pipeline.retrieve(queries, k, rescore=rescore, include_seen=repeats, allow=allowed, deny=denied)
         return self._external(hits.ids), hits.scores
 
     def recommend_items(self, **arguments: Any) -> list[list[dict[str, Any]]]:

@@ -219,6 +219,9 @@ class QueryConfig(Section):
     """Online path."""
 
     rescore: int = Field(100, ge=0, description="R, candidates rescored exactly; 0 = cache only")
+    include_seen: bool = Field(
+        False, description="items of the history are answers too: lists, weights and evaluation rank repeats"
+    )
 
 
 class BaselinesConfig(Section):

@@ -30,11 +30,12 @@ def evaluate_run(
     retrievers: Sequence[str] | None = None,
     json: str | Path | None = None,
     per_query: str | Path | None = None,
-    include_seen: bool = False,
+    include_seen: bool | None = None,
 ) -> dict[str, Any]:
     """Evaluate retrievers of a run (absent: ``registry.default_retrievers``) on ``split`` = test | validation.
 
     Returns the JSON of ``sparcode evaluate`` and writes it to ``json``; ``per_query`` is a Parquet file of ranks.
+    ``include_seen``: rank items of the history too; None = as the run's configuration says.
     Raises DataError when the run holds no such split, ConfigError for an unknown retriever.
     """
     from sparcode.retrievers.registry import default_retrievers, open_retrievers
@@ -45,7 +46,8 @@ def evaluate_run(
             require_writable(Path(file))
     evaluation_set = evaluation_set_of(run, split)
     opened = open_retrievers(run, list(dict.fromkeys(retrievers or default_retrievers(run))))
-    results = [_evaluate(retriever, evaluation_set, run, include_seen) for retriever in opened]
+    repeats = run.config.query.include_seen if include_seen is None else include_seen
+    results = [_evaluate(retriever, evaluation_set, run, repeats) for retriever in opened]
     document = evaluation_json(split, results)
     if per_query is not None:
         write_per_query(Path(per_query), results, run.dataset.user_ids, run.dataset.item_ids)

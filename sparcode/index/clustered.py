@@ -46,9 +46,9 @@ def cluster(targets: np.ndarray, seed: int = 0) -> Clusters:
 
 
 def clustered_neighbours(
-    sources: np.ndarray, targets: np.ndarray, keep: int, probes: int = PROBES, seed: int = 0
+    sources: np.ndarray, targets: np.ndarray, keep: int, probes: int = PROBES, seed: int = 0, *, own: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids (n, keep) int32 and scores float32 of nearly the best targets of every source but itself.
+    """Return ids (n, keep) int32, scores float32 of nearly the best targets of every source; itself only if ``own``.
 
     ``sources``, ``targets``: (n, d) float32, score = source . target, row i of both the same item. Best first, ties by
     the smaller id; a place for which nothing was found holds id -1 and score -inf.
@@ -65,7 +65,7 @@ def clustered_neighbours(
         rows = max(1, _BLOCK // max(len(members), 1))
         for low in range(bounds[group], bounds[group + 1], rows):
             who = visits[low : min(low + rows, bounds[group + 1])]
-            keep_better(who, members, sources[who] @ vectors, ids, scores, least)
+            keep_better(who, members, sources[who] @ vectors, own, ids, scores, least)
     sort_rows(ids, scores)
     return ids, scores
 
@@ -85,8 +85,9 @@ def _visits(sources: np.ndarray, made: Clusters, probes: int) -> tuple[np.ndarra
 
 @njit(cache=True, nogil=True)
 def keep_better(
-    who: np.ndarray, members: np.ndarray, found: np.ndarray, ids: np.ndarray, scores: np.ndarray, least: np.ndarray
-) -> None:
+    who: np.ndarray, members: np.ndarray, found: np.ndarray, own: bool, ids: np.ndarray, scores: np.ndarray,
+    least: np.ndarray,
+) -> None:  # fmt: skip
     """Put ``found`` (rows, members) into the lists of the sources ``who``; ``least``: where a list's worst stands.
 
     Of equal scores the smaller id is better, so that the order of visits does not matter.
@@ -100,7 +101,7 @@ def keep_better(
             if score < worst:
                 continue
             item = members[column]
-            if item == source or (score == worst and (worst_id >= 0 and item > worst_id)):
+            if (item == source and not own) or (score == worst and (worst_id >= 0 and item > worst_id)):
                 continue
             ids[source, place] = item
             scores[source, place] = score

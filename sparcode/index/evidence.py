@@ -10,8 +10,18 @@ import numpy as np
 
 from sparcode.config import ItemFamilyConfig
 from sparcode.index.arrays import open_encoder_files, read_arrays
-from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists
+from sparcode.index.item_lists import (
+    Neighbours,
+    best_neighbours,
+    lists_of,
+    merge_lists,
+    rows_of,
+    spread,
+    weigh_own,
+    with_repeats,
+)
 from sparcode.index.transitions import Transitions
+from sparcode.types import Sequences
 
 LONGEST = 60
 """Learned postings an item that are scored when validation chooses how many to keep."""
@@ -19,12 +29,16 @@ LONGEST = 60
 
 @dataclass(frozen=True)
 class ListSettings:
-    """What item lists are made of. ``decay``: query weights decay^age, None = the additive model's own."""
+    """What item lists are made of. ``decay``: query weights decay^age, None = the additive model's own.
+
+    ``own_weight``: factor of the value by which a list holds its own item, where repeats are ranked.
+    """
 
     length: int = 40
     cut: float = 1.0
     counted_weight: float = 4.0
     decay: float | None = None
+    own_weight: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -33,21 +47,35 @@ class ListSettings:
 
 @dataclass(frozen=True)
 class ItemEvidence:
-    """What a run knows of item -> item: ``neighbours`` and ``age_weights`` of the additive model, ``counted`` lists."""
+    """What a run knows of item -> item: ``neighbours`` and ``age_weights`` of the additive model, ``counted`` lists.
+
+    ``own``: neighbours and counts say of an item too how well it follows itself.
+    """
 
     neighbours: Neighbours | None
     age_weights: np.ndarray | None
     counted: Transitions | None
+    own: bool = False
 
-    def lists(self, settings: ListSettings) -> Transitions:
-        """Return the merged lists."""
+    def lists(self, settings: ListSettings, only: np.ndarray | None = None) -> Transitions:
+        """Return the merged lists; ``only``: ascending items whose lists are wanted, those of all others are empty."""
+        near, counted = self.neighbours, self.counted
+        if only is not None:
+            near = None if near is None else Neighbours(near.items[only], near.scores[only])
+            counted = None if counted is None else rows_of(counted, only)
         parts: list[tuple[float, Transitions]] = []
-        if self.neighbours is not None:
-            parts.append((1.0, lists_of(self.neighbours, settings.length, settings.cut)))
-        if self.counted is not None:
-            alone = self.neighbours is None
-            parts.append((1.0 if alone else settings.counted_weight, self.counted))
-        return merge_lists(parts)
+        if near is not None:
+            parts.append((1.0, lists_of(near, settings.length, settings.cut)))
+        if counted is not None:
+            parts.append((1.0 if near is None else settings.counted_weight, counted))
+        if only is None:
+            return weigh_own(merge_lists(parts), settings.own_weight)
+        return weigh_own(spread(merge_lists(parts, self.item_count), only, self.item_count), settings.own_weight)
+
+    @property
+    def item_count(self) -> int:
+        """Items there is evidence about."""
+        return len(self.neighbours.items) if self.neighbours is not None else len(self.counted.indptr) - 1  # type: ignore[union-attr]
 
     def weights(self, settings: ListSettings, history: int) -> np.ndarray:
         """Return the query weights (<= history,) of ages 0, 1, ..., the largest one 1."""
@@ -68,18 +96,23 @@ def fixed_settings(evidence: ItemEvidence, config: ItemFamilyConfig) -> ListSett
     )
 
 
-def open_evidence(model: Path, config: ItemFamilyConfig) -> ItemEvidence | None:
-    """Read the parts of the item family a configuration asks for; None when it asks for none or the run has none."""
-    counted, neighbours, age_weights = None, None, None
+def open_evidence(model: Path, config: ItemFamilyConfig, repeats: Sequences | None = None) -> ItemEvidence | None:
+    """Read the parts of the item family a configuration asks for; None when it asks for none or the run has none.
+
+    ``repeats``: the training sequences, where items of the history are ranked too; an item can come back by its own
+    list alone, so lists then hold their own item, by the model's score and by the repeats that are counted here.
+    """
+    own, counted, neighbours, age_weights = repeats is not None, None, None, None
     path = model / "transitions.safetensors"
     if config.enabled and config.counted and path.exists():
         counted = Transitions(**{name: np.array(array) for name, array in read_arrays(path).items()})
+        if repeats is not None:
+            counted = with_repeats(counted, repeats, config)
     if config.enabled and config.additive and (model / "additive.json").exists():
         spec, arrays = open_encoder_files(model, "additive")
         age_weights = np.array(arrays["age_weights"])
-        neighbours = best_neighbours(
-            arrays["sources"], arrays["targets"], float(spec["temperature"]), max(config.additive_length or 0, LONGEST)
-        )
+        longest = max(config.additive_length or 0, LONGEST)
+        neighbours = best_neighbours(arrays["sources"], arrays["targets"], float(spec["temperature"]), longest, own=own)
     if counted is None and neighbours is None:
         return None
-    return ItemEvidence(neighbours, age_weights, counted)
+    return ItemEvidence(neighbours, age_weights, counted, own)

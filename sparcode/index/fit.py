@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.config import Config
+from sparcode.config import Config, QueryConfig
 from sparcode.index.families import aged_weights
 from sparcode.index.pipeline import Candidates, Pipeline, QuerySettings, QueryState
 from sparcode.index.tuning import CUTOFF, NEWEST_WEIGHT, ndcg, validation_sample
@@ -38,14 +38,15 @@ def fit_settings(
 
     First probes and family weights, then the weights of categories and segments, by the cached sums alone; then, these
     fixed, the weights of evidence and of the cached sum, by the rescored order. All on the same fixed random queries.
-    ``item_weights``: those of the item lists by age, which were fitted with the lists.
+    ``item_weights``: those of the item lists by age, which were fitted with the lists. Items of the history are ranked
+    if ``config.query.include_seen`` says so.
     """
     part = validation_sample(validation, config.seed)
     tokens = pipeline.encoder.tokens(part.queries)
-    search = _Search(pipeline, part, tokens)
+    search = _Search(pipeline, part, tokens, config.query.include_seen)
     plain = max(_candidates(pipeline, config, item_weights), key=search.gain)
     best = _with_words(pipeline, config, plain, search)
-    parts = _Rescoring(pipeline.with_settings(best), part, tokens, config.query.rescore or 100)
+    parts = _Rescoring(pipeline.with_settings(best), part, tokens, config.query)
     evidence, cached = parts.best_weights()
     figures: dict[str, Any] = {
         "validation_queries": len(part),
@@ -89,15 +90,16 @@ def _has(pipeline: Pipeline, family: str) -> bool:
 class _Search:
     """NDCG@10 of the validation queries by cached sums, remembered by settings."""
 
-    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray) -> None:
-        self.pipeline, self.part, self.tokens = pipeline, part, tokens
+    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray, include_seen: bool) -> None:
+        self.pipeline, self.part, self.tokens, self.include_seen = pipeline, part, tokens, include_seen
         self.tried: dict[QuerySettings, float] = {}
 
     def gain(self, settings: QuerySettings) -> float:
         """Return the NDCG@10 under these settings."""
         if settings not in self.tried:
             candidate = self.pipeline.with_settings(settings)
-            found = candidate.search(candidate.encode(self.part.queries, self.tokens), CUTOFF)
+            state = candidate.encode(self.part.queries, self.tokens)
+            found = candidate.search(state, CUTOFF, include_seen=self.include_seen)
             self.tried[settings] = ndcg(found.ids, self.part)
         return self.tried[settings]
 
@@ -105,10 +107,10 @@ class _Search:
 class _Rescoring:
     """Candidates of the validation queries with the three scores that rescoring adds up."""
 
-    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray, depth: int) -> None:
+    def __init__(self, pipeline: Pipeline, part: EvaluationSet, tokens: np.ndarray, query: QueryConfig) -> None:
         self.part = part
         self.state = pipeline.encode(part.queries, tokens)
-        self.candidates = pipeline.search(self.state, depth)
+        self.candidates = pipeline.search(self.state, query.rescore or 100, include_seen=query.include_seen)
         scale = np.float32(pipeline.searcher.scale)
         self.cached = self.candidates.sums * scale
         self.interaction, self.evidence = _features(pipeline, self.state, self.candidates)

@@ -1,7 +1,8 @@
 """How the lists of the ``item`` family are made, chosen on validation: lengths, cut, weight of counts, age weights.
 
 The choice is by NDCG@10 of the item lists alone, read through an index in memory as queries read them. One knob is
-moved at a time, in a fixed order, twice; a longer list must be better by ``WORTH`` to be worth its bytes.
+moved at a time, in a fixed order, twice; a longer list must be better by ``WORTH`` to be worth its bytes. Items of the
+history are ranked when the lists hold their own item, and left out otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sparcode.config import ItemFamilyConfig
 from sparcode.index.assembly import assemble
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings
 from sparcode.index.families import item_rows
+from sparcode.index.item_lists import COMPARED_ITEMS
 from sparcode.index.searcher import Searcher
 from sparcode.index.tuning import CUTOFF, integer_weights, ndcg
 from sparcode.types import EvaluationSet
@@ -25,6 +27,8 @@ LENGTHS = (20, 40, 60)
 CUTS = (1.0, 0.9, 0.75, 0.5)
 COUNTED = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 15.0, 25.0)
 """Weights of a counted value beside a learned one; both are about 1 where evidence is strong."""
+OWN = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Factors of a list's own item, which competes with all the others only where repeats are ranked."""
 DECAYS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 WORTH = 0.002
 """Relative gain of NDCG that longer lists must bring."""
@@ -45,7 +49,7 @@ def fit_lists(
 
 def _knobs(evidence: ItemEvidence, config: ItemFamilyConfig) -> list[tuple[str, Sequence[Any]]]:
     """Return the open settings and what is tried for each, from cheap to dear."""
-    knobs: list[tuple[str, Sequence[Any]]] = []
+    knobs: list[tuple[str, Sequence[Any]]] = [("own_weight", OWN)] if evidence.own else []
     own = [] if evidence.age_weights is None else [None]
     both = evidence.neighbours is not None and evidence.counted is not None
     if both and config.counted_weight is None:
@@ -61,6 +65,8 @@ def _knobs(evidence: ItemEvidence, config: ItemFamilyConfig) -> list[tuple[str, 
 class _Search:
     def __init__(self, evidence: ItemEvidence, config: ItemFamilyConfig, part: EvaluationSet, item_count: int) -> None:
         self.evidence, self.config, self.part, self.item_count = evidence, config, part, item_count
+        # Of a large catalogue only the lists that these queries read are made, again for every setting.
+        self.read = np.unique(part.queries.items) if item_count > COMPARED_ITEMS else None
         self.tried: dict[ListSettings, float] = {}
         self.searcher: tuple[ListSettings, Searcher] | None = None
 
@@ -82,15 +88,15 @@ class _Search:
             searcher = self._searcher(replace(settings, decay=None))
             weights = np.array(integer_weights(self.evidence.weights(settings, self.config.history)), np.int32)
             rows, values, indptr = item_rows(self.part.queries, weights, 0)
-            queries = self.part.queries
+            seen = (None, None) if self.evidence.own else (self.part.queries.indptr, self.part.queries.items)
             found = searcher.search(
-                rows, values, indptr, min(CUTOFF, self.item_count), seen_indptr=queries.indptr, seen_items=queries.items
+                rows, values, indptr, min(CUTOFF, self.item_count), seen_indptr=seen[0], seen_items=seen[1]
             )
             self.tried[settings] = ndcg(found.ids, self.part)
         return self.tried[settings]
 
     def _searcher(self, settings: ListSettings) -> Searcher:
         if self.searcher is None or self.searcher[0] != settings:
-            index = assemble(self.item_count, None, None, self.evidence.lists(settings)._asdict(), None)
+            index = assemble(self.item_count, None, None, self.evidence.lists(settings, self.read)._asdict(), None)
             self.searcher = settings, Searcher(index)
         return self.searcher[1]

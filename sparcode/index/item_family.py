@@ -30,7 +30,8 @@ def make_item_family(run: Run, config: Config, most_postings: int | None) -> Ite
     Raises RunError when the run it follows (``--like``) left bad settings.
     """
     family = config.families.item
-    evidence = open_evidence(run.model_folder, family)
+    repeats = run.dataset.train if config.query.include_seen else None
+    evidence = open_evidence(run.model_folder, family, repeats)
     if evidence is None:
         return ItemFamily(None, (), {})
     chosen, figures = _choose(run, config, evidence)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparcode.config import ItemFamilyConfig
 from sparcode.index.clustered import clustered_neighbours
-from sparcode.index.transitions import Transitions
+from sparcode.index.transitions import Transitions, count_repeats
+from sparcode.types import Sequences
 
 COMPARED_ITEMS = 150_000
 """Items up to which all pairs are compared; above, sources look into the clusters of targets that suit them best."""
@@ -33,24 +35,27 @@ class Neighbours(NamedTuple):
     scores: np.ndarray
 
 
-def best_neighbours(sources: np.ndarray, targets: np.ndarray, temperature: float, longest: int) -> Neighbours:
-    """Return the ``longest + 1`` best targets of every source (fewer when n - 1 is smaller), itself left out.
+def best_neighbours(
+    sources: np.ndarray, targets: np.ndarray, temperature: float, longest: int, *, own: bool = False
+) -> Neighbours:
+    """Return the ``longest + 1`` best targets of every source (fewer when n is smaller), itself among them if ``own``.
 
     ``sources``, ``targets``: (n, d) float32; score = source . target / temperature. Above COMPARED_ITEMS nearly the
     best ones, see ``clustered``; places for which nothing was found score -inf.
     """
     count = len(sources)
-    keep = min(longest + 1, max(count - 1, 0))
+    keep = min(longest + 1, count if own else max(count - 1, 0))
     if count > COMPARED_ITEMS:
         scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
-        return Neighbours(*clustered_neighbours(np.asarray(sources), scaled, keep))
+        return Neighbours(*clustered_neighbours(np.asarray(sources), scaled, keep, own=own))
     items = np.empty((count, keep), np.int32)
     scores = np.empty((count, keep), np.float32)
     scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
     rows = max(1, BLOCK_SCORES // max(count, 1))
     for low in range(0, count, rows):
         block = sources[low : low + rows] @ scaled.T
-        block[np.arange(len(block)), low + np.arange(len(block))] = -np.inf
+        if not own:
+            block[np.arange(len(block)), low + np.arange(len(block))] = -np.inf
         items[low : low + rows], scores[low : low + rows] = _best(block, keep)
     return Neighbours(items, scores)
 
@@ -82,6 +87,40 @@ def lists_of(neighbours: Neighbours, length: int, cut: float) -> Transitions:
     return _rows(neighbours.items[:, :length], values)
 
 
+def with_repeats(lists: Transitions, train: Sequences, config: ItemFamilyConfig) -> Transitions:
+    """Return counted lists with their own item in them, where training sequences come back to it.
+
+    Where items of the history are ranked too, an item can be brought back by its own list alone.
+    """
+    return merge_lists([(1.0, lists), (1.0, count_repeats(train, len(lists.indptr) - 1, config))])
+
+
+def weigh_own(lists: Transitions, weight: float) -> Transitions:
+    """Return the lists with the value of every list's own item times ``weight``; at 0 it is left out."""
+    if weight == 1.0:
+        return lists
+    owners = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
+    values = np.where(owners == lists.items, lists.values * np.float32(weight), lists.values)
+    kept = values > 0
+    indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr].astype(np.int64)
+    return Transitions(indptr, lists.items[kept], values[kept])
+
+
+def rows_of(lists: Transitions, only: np.ndarray) -> Transitions:
+    """Return the lists of the items ``only`` (ascending) alone."""
+    lengths = np.diff(lists.indptr)[only]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.arange(indptr[-1]) + np.repeat(lists.indptr[:-1][only] - indptr[:-1], lengths)
+    return Transitions(indptr, lists.items[places], lists.values[places])
+
+
+def spread(lists: Transitions, only: np.ndarray, item_count: int) -> Transitions:
+    """Return lists that belong to the items ``only`` (ascending) as lists of all items, the others' empty."""
+    lengths = np.zeros(item_count, np.int64)
+    lengths[only] = np.diff(lists.indptr)
+    return Transitions(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists.items, lists.values)
+
+
 def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
     """Return padded rows as CSR, ids ascending, values <= 0 left out."""
     order = np.argsort(items, axis=1, kind="stable")
@@ -91,18 +130,20 @@ def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
     return Transitions(indptr, items[kept], values[kept].astype(np.float32))
 
 
-def merge_lists(parts: Sequence[tuple[float, Transitions]]) -> Transitions:
-    """Return the weighted sum of several lists of the same n items; an item of several parts becomes one posting.
+def merge_lists(parts: Sequence[tuple[float, Transitions]], item_count: int | None = None) -> Transitions:
+    """Return the weighted sum of several sets of lists; an item of several parts becomes one posting.
 
-    Parts of weight 0 are left out. Sums are float64 in the order of the parts, values float32 > 0.
+    ``item_count``: items the lists are over; absent: as many as there are lists. Parts of weight 0 are left out. Sums are float64 in the order of the parts, values float32 > 0.
     """
     parts = [(weight, part) for weight, part in parts if weight > 0]
     if not parts:
         raise ValueError("no list has a weight above 0")
     count = len(parts[0][1].indptr) - 1
     rows = max(1, MERGED_AT_ONCE * count // max(sum(len(part.items) for _, part in parts), 1))
-    blocks = [_merged([(weight, _sliced(part, low, low + rows)) for weight, part in parts], count)
-              for low in range(0, max(count, 1), rows)]  # fmt: skip
+    blocks = [
+        _merged([(weight, _sliced(part, low, low + rows)) for weight, part in parts], item_count or count)
+        for low in range(0, max(count, 1), rows)
+    ]
     ends = np.concatenate([[0], *(block.indptr[1:] for block in blocks)]).astype(np.int64)
     offsets = np.cumsum([0, *(len(block.items) for block in blocks)])[:-1]
     ends[1:] += np.repeat(offsets, [len(block.indptr) - 1 for block in blocks])

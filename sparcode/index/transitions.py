@@ -50,6 +50,25 @@ def count_transitions(train: Sequences, item_count: int, config: ItemFamilyConfi
     return Transitions(indptr, items[kept], values[kept])
 
 
+def count_repeats(train: Sequences, item_count: int, config: ItemFamilyConfig | None = None) -> Transitions:
+    """Count how often an item follows itself: lists that hold their own item alone, in the units of transitions.
+
+    A pair of equal items counts once forwards and once backwards, as in ``count_transitions`` any other pair would.
+    """
+    config = config or ItemFamilyConfig()
+    rows = np.repeat(np.arange(len(train)), np.diff(train.indptr))
+    sums = np.zeros(item_count)
+    for distance in range(1, config.window + 1):
+        later, earlier = train.items[distance:], train.items[:-distance]
+        same = (later == earlier) & (rows[distance:] == rows[:-distance])
+        sums += np.bincount(later[same], minlength=item_count) * ((1.0 + config.reverse) / distance)
+    present = np.maximum(np.bincount(train.items, minlength=item_count), 1).astype(np.float64)
+    values = (sums * present**-config.source_power * present**-config.target_power).astype(np.float32)
+    items = np.flatnonzero(values > 0).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(values > 0)]).astype(np.int64)
+    return Transitions(indptr, items, values[items])
+
+
 @njit(cache=True, nogil=True)
 def best_transitions(  # type: ignore[no-untyped-def]
     indptr, items, rows, positions, starts, source_factor, target_factor, window, reverse, length

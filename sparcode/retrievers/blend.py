@@ -111,22 +111,28 @@ def fit_blend(
     item_count: int,
     *,
     seed: int,
+    include_seen: bool = False,
 ) -> Blend:
     """Return the blend with the best validation NDCG@10 on at most 4,000 seeded users.
 
     The first part has weight 1; ``grids`` hold the weights tried for each of the others (ties: the earlier one). One
-    after the other is fitted, those not yet fitted at 0, and all but the last once more.
+    after the other is fitted, those not yet fitted at 0, and all but the last once more. ``include_seen``: items of
+    the history are ranked too.
     """
     part = sample(validation, MOST_QUERIES, seed=seed, purpose="blend weights")
     weights = [1.0] + [0.0] * len(grids)
     for axis in [*range(len(grids)), *range(len(grids) - 1)]:
         tried = [[*weights[: axis + 1], value, *weights[axis + 2 :]] for value in grids[axis]]
-        weights = tried[int(np.argmax(gains(parts, tried, part, item_count)))]
+        weights = tried[int(np.argmax(gains(parts, tried, part, item_count, include_seen)))]
     return Blend(name, parts, weights, item_count)
 
 
 def gains(
-    parts: Sequence[Part], tried: Sequence[Sequence[float]], held_out: EvaluationSet, item_count: int
+    parts: Sequence[Part],
+    tried: Sequence[Sequence[float]],
+    held_out: EvaluationSet,
+    item_count: int,
+    include_seen: bool = False,
 ) -> list[float]:
     """Return the mean NDCG@10 of each weighting in ``tried``; the parts are scored once for all of them."""
     queries = held_out.queries
@@ -139,7 +145,7 @@ def gains(
         for weights, (ids, values) in zip(tried, found, strict=True):
             scores = weighted_sum(features, weights)
             scores[~known] = -np.inf
-            rank_rows(scores, batch.indptr, batch.items, True, ids[start:stop], values[start:stop])
+            rank_rows(scores, batch.indptr, batch.items, not include_seen, ids[start:stop], values[start:stop])
     targets = (held_out.target_indptr, held_out.target_items)
     return [float(per_query_metrics(ids, *targets, (CUTOFF,))[f"ndcg@{CUTOFF}"].mean()) for ids, _ in found]
 

@@ -123,11 +123,18 @@ def _counts(run: Any, shared: dict[str, Any]) -> Retriever:
 
 def _transitions(run: Any) -> tuple[Any, Any, Any]:
     from sparcode.index.arrays import read_arrays
+    from sparcode.index.item_lists import with_repeats
+    from sparcode.index.transitions import Transitions
 
     if not _has_counts(run):
         raise RunError(f"{run.folder} has no transition counts; train again with --set families.item.enabled=true")
     lists = read_arrays(run.folder / "model" / "transitions.safetensors")
-    return lists["indptr"], lists["items"], lists["values"]
+    counted = Transitions(lists["indptr"], lists["items"], lists["values"])
+    return with_repeats(counted, run.dataset.train, run.config.families.item) if _ranks_repeats(run) else counted
+
+
+def _ranks_repeats(run: Any) -> bool:
+    return bool(run.config.query.include_seen)
 
 
 def _additive(run: Any, shared: dict[str, Any]) -> Retriever:
@@ -152,7 +159,8 @@ def _blend(run: Any, shared: dict[str, Any], *, with_additive: bool = False) -> 
     validation = run.held_out("validation")
     if not validation:
         raise RunError(f"{run.folder} holds no validation set, on which {name} fits its weights; leave it out")
-    return fit_blend(name, parts, grids, validation, run.dataset.item_count, seed=run.config.seed)
+    count, repeats = run.dataset.item_count, _ranks_repeats(run)
+    return fit_blend(name, parts, grids, validation, count, seed=run.config.seed, include_seen=repeats)
 
 
 def _two_tower_temperature(run: Any) -> float:

@@ -17,7 +17,7 @@ _DENSE = (
     "faiss-flat",
 )  # fmt: skip
 _DENSE_LARGE = ("hnswlib", "faiss-ivf-flat", "faiss-ivf-pq", "faiss-flat")
-_SPARSE = ("bm25s-numba", "bm25s-kernel", "scipy-csr", "numpy-accumulator")
+_SPARSE = ("bm25s-numba", "bm25s-kernel", "scipy-csr", "numpy-dense", "numpy-touched")
 _SMALL = 20_000
 
 

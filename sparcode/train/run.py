@@ -17,6 +17,7 @@ from sparcode.config import Config, config_from_dict, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.errors import ConfigError, DataError, RunError
 from sparcode.files import read_json, write_json, write_text
+from sparcode.index.item_lists import with_repeats
 from sparcode.index.transitions import count_transitions
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel
@@ -262,9 +263,12 @@ class TrainingJob:
         if dataset.validation is None:
             return None
         most, family, counted = config.train.evaluation_users, config.families.item, None
+        repeats = config.query.include_seen
         if name == "additive" and family.counted:
             counted = count_transitions(dataset.train, dataset.item_count, family)
-        return Validator(dataset.validation, most, config.model.history, users, config.seed, counted, family.decay)
+            counted = with_repeats(counted, dataset.train, family) if repeats else counted
+        history, seed = config.model.history, config.seed
+        return Validator(dataset.validation, most, history, users, seed, counted, family.decay, repeats)
 
     def _item_features(self, dataset: Dataset) -> Any:
         if self.config.model.item_content and dataset.item_features is None:

@@ -20,7 +20,7 @@ EVIDENCE_WEIGHT = 5.0
 
 
 class Validator:
-    """Scores a model by NDCG@10, full ranking, items of the history left out.
+    """Scores a model by NDCG@10, full ranking; items of the history are left out, unless ``include_seen``.
 
     ``counted``: lists whose evidence is added to the model's scores, event of age a times ``decay`` ^ a. A model whose
     lists will be merged with counts must be chosen by what it adds to them: alone it is best when it has learned
@@ -29,14 +29,14 @@ class Validator:
 
     def __init__(
         self, evaluation: EvaluationSet, users: int, history: int, features: np.ndarray | None, seed: int,
-        counted: Transitions | None = None, decay: float = 0.7,
+        counted: Transitions | None = None, decay: float = 0.7, include_seen: bool = False,
     ) -> None:  # fmt: skip
         usable = np.flatnonzero(np.diff(evaluation.queries.indptr) > 0)
         rng = generator(seed, "validation-sample")
         chosen = np.sort(rng.choice(usable, size=min(users, len(usable)), replace=False))
         self.histories = [evaluation.queries.history(row) for row in chosen]
         self.targets = [evaluation.targets(row) for row in chosen]
-        self.history = history
+        self.history, self.include_seen = history, include_seen
         self.features = None if features is None else torch.from_numpy(features[evaluation.users[chosen]])
         self.evidence = None if counted is None else [_evidence(counted, events, decay) for events in self.histories]
 
@@ -71,7 +71,8 @@ class Validator:
             if self.evidence is not None:
                 items, values = self.evidence[low + row]
                 score[items] += values
-            score[torch.from_numpy(self.histories[low + row].astype(np.int64))] = -torch.inf
+            if not self.include_seen:
+                score[torch.from_numpy(self.histories[low + row].astype(np.int64))] = -torch.inf
         # The ids of equal scores ascend, as everywhere: a stable sort of the negated scores.
         best = torch.topk(scores, min(4 * CUTOFF, scores.shape[1]), dim=1).indices.sort(dim=1).values
         order = scores.gather(1, best).argsort(dim=1, descending=True, stable=True)

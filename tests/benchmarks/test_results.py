@@ -125,7 +125,7 @@ def test_an_ablation_builds_the_index_again_and_leaves_the_run_alone(world):
 def test_holding_a_run_shares_files_and_has_no_index(results, world, script, tmp_path):
     run = world.work / world.cells[MAIN].digest / record(world, MAIN)["folder"]
     copy = tmp_path / "copy"
-    script("results_cell").hold_run(run, copy)
+    script("shared").hold_run(run, copy)
     assert not (copy / "index").exists()
     assert not (copy / "query.json").exists()
     for file in (run / "model").iterdir():

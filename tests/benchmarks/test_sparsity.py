@@ -37,6 +37,24 @@ def test_every_cut_is_measured_and_lands_where_it_should(rows):
         assert row["machine"]["threads"]["evaluation"] == 1
 
 
+def test_a_run_is_built_again_without_training(sparsity, tiny_run, tmp_path):
+    folder = tiny_run.folder
+    before = (folder / "build.json").read_bytes()
+    places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out.json")]
+    given = ["planted", "--run", str(folder), "--densities", "20", *places]
+    asked = sparsity.main(given).asked
+    assert [row["config"]["cut"] for row in asked] == ["post-hoc", "budget-bytes", "budget-reads", "whole"]
+    assert asked[0]["density_percent"] == asked[3]["density_percent"] == pytest.approx(20.0, abs=0.1)
+    assert asked[3]["cache_bytes"] > asked[0]["cache_bytes"], "with item lists"
+    assert (folder / "build.json").read_bytes() == before
+    assert "whole: post-hoc beside the item lists" in (tmp_path / "out.md").read_text()
+
+
+def test_trained_arms_can_be_left_out(sparsity, options, rows):
+    asked = sparsity.main([*options, "--densities", "20", "--trained", "1"]).asked
+    assert asked == rows[1:]
+
+
 def test_finished_cells_are_skipped_and_others_are_kept(sparsity, options, rows, monkeypatch):
     measured = []
     monkeypatch.setattr(sparsity, "measure", lambda run, cut, build: measured.append(cut) or {"infeasible": "not now"})

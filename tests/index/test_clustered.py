@@ -7,6 +7,7 @@ import pytest
 
 from sparcode.index import item_lists
 from sparcode.index.clustered import cluster, clustered_neighbours
+from sparcode.index.evidence import ItemEvidence, ListSettings
 from sparcode.index.item_lists import best_neighbours
 from sparcode.quantize.kmeans import KMeans
 
@@ -89,3 +90,25 @@ def test_lists_merge_the_same_block_by_block(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(item_lists, "MERGED_AT_ONCE", 50)
     pieces = item_lists.merge_lists(parts)
     assert all((a == b).all() for a, b in zip(whole, pieces, strict=True))
+
+
+def test_lists_of_some_items_are_those_of_all_items() -> None:
+    sources, targets = world(200)
+    near = best_neighbours(sources, targets, 0.1, 10)
+    counted = item_lists.lists_of(near, 3, 0.2)
+    evidence = ItemEvidence(near, None, counted)
+    only = np.array([0, 5, 6, 199])
+    every, some = evidence.lists(ListSettings(8, 0.5)), evidence.lists(ListSettings(8, 0.5), only)
+    for item in range(200):
+        span, wanted = slice(*some.indptr[item : item + 2]), slice(*every.indptr[item : item + 2])
+        if item in only:
+            assert (some.items[span] == every.items[wanted]).all()
+            assert (some.values[span] == every.values[wanted]).all()
+        else:
+            assert span.start == span.stop
+
+
+def test_an_item_is_its_own_neighbour_where_asked() -> None:
+    sources, targets = world(500)
+    ids, _ = clustered_neighbours(sources, targets, 3, probes=1000, own=True)
+    assert np.mean(ids[:, 0] == np.arange(500)) > 0.9

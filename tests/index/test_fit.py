@@ -60,6 +60,24 @@ def test_the_best_of_all_settings_is_chosen(options, monkeypatch):
     assert chosen >= max(rescored(weight, 0.0) for weight in fit.WEIGHTS) - 1e-9
 
 
+def test_repeats_are_ranked_if_the_configuration_says_so():
+    # The last item of every history comes back: only a fit that ranks it can count a hit.
+    pipeline, config = random_pipeline(ITEMS), tiny_config(**{"query.include_seen": True})
+    held = held_out()
+    asked = [row for row in range(len(held)) if len(held.queries.history(row))]
+    histories = [held.queries.history(row).tolist() for row in asked]
+    pointer = np.arange(len(asked) + 1, dtype=np.int64)
+    targets = np.array([history[-1] for history in histories], np.int32)
+    part = EvaluationSet(np.arange(len(asked), dtype=np.int32), queries_of(histories), pointer, targets)
+    settings, figures = fit_settings(pipeline, part, config, WEIGHTS)
+    chosen, depth = pipeline.with_settings(settings), config.query.rescore
+    hits = chosen.retrieve(part.queries, 10, rescore=depth, include_seen=True)
+    gain = slow_ndcg(np.where(hits.filled, NO_ITEM, hits.ids), part)
+    assert 0 < figures["validation_ndcg@10_rescored"] == pytest.approx(gain)
+    left_out = fit_settings(pipeline, part, tiny_config(), WEIGHTS)[1]
+    assert (left_out["validation_ndcg@10_cache"], left_out["validation_ndcg@10_rescored"]) == (0.0, 0.0)
+
+
 def test_default_settings_take_the_weights_of_the_lists():
     settings = default_settings(random_pipeline(ITEMS), tiny_config(), (32, 16, 0, 4))
     assert settings.item_weights == (32, 16, 0, 4)

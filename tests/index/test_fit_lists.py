@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparcode.api import SparCode
 from sparcode.config import ItemFamilyConfig
+from sparcode.eval.run import evaluate_run
 from sparcode.index import fit_lists as module
 from sparcode.index.arrays import read_arrays
 from sparcode.index.build import build_index
@@ -153,6 +155,61 @@ def test_tiny_catalogues_can_be_fitted(count: int):
     chosen, figures = fit_lists(evidence, ItemFamilyConfig(), part, count)
     assert chosen.length == min(LENGTHS)
     assert 0 <= figures["validation_ndcg@10_item_lists"] <= 1
+
+
+def comes_back(own: bool) -> ItemEvidence:
+    """Return evidence of half a word for the item itself and a whole one for the next; ``own``: lists may say both."""
+    dense = right() + 0.5 * np.eye(ITEMS)
+    if own:
+        order = np.argsort(-dense, axis=1, kind="stable")
+        neighbours = Neighbours(order.astype(np.int32), np.take_along_axis(dense, order, 1).astype(np.float32))
+    else:
+        neighbours = neighbours_of(dense)
+    return ItemEvidence(neighbours, np.ones(1, np.float32), None, own)
+
+
+def test_repeats_are_ranked_where_lists_hold_their_own_item():
+    part = questions([[item] for item in range(ITEMS)], list(range(ITEMS)))
+    chosen, figures = fit_lists(comes_back(True), ItemFamilyConfig(), part, ITEMS)
+    assert chosen.own_weight > 2.0, "1 of the next item is less than that times 0.5"
+    assert figures["validation_ndcg@10_item_lists"] == pytest.approx(1.0)
+    lists = comes_back(True).lists(chosen)
+    assert all(item in lists.row(item)[0] for item in range(ITEMS))
+
+
+def test_repeats_are_misses_otherwise():
+    part = questions([[item] for item in range(ITEMS)], list(range(ITEMS)))
+    chosen, figures = fit_lists(comes_back(False), ItemFamilyConfig(), part, ITEMS)
+    assert (chosen.own_weight, figures["validation_ndcg@10_item_lists"]) == (1.0, 0.0)
+
+
+def test_an_own_item_that_only_disturbs_is_left_out():
+    chosen, figures = fit_lists(comes_back(True), ItemFamilyConfig(additive_cut=0.0), successors(), ITEMS)
+    assert chosen.own_weight < 2.0
+    assert figures["validation_ndcg@10_item_lists"] == pytest.approx(1.0)
+
+
+def test_a_run_that_ranks_repeats_is_fitted_and_answers_so(run: Path):
+    plain = build_index(run)
+    held = [item in Pipeline.open(run).searcher.index.row(item + plain["codes"])[0] for item in range(20)]
+    assert not any(held)
+    told = (run / "config.toml").read_text().replace("[query]", "[query]\ninclude_seen = true")
+    (run / "config.toml").write_text("\n".join(line for line in told.splitlines() if line != "include_seen = false"))
+    summary = build_index(run)
+    own = ListSettings(**summary["item_lists"])
+    pipeline = Pipeline.open(run)
+    first = pipeline.searcher.index.family("item").first_row
+    held = [item in pipeline.searcher.index.row(first + item)[0] for item in range(20)]
+    assert all(held) if own.own_weight else not any(held)
+    figures = {
+        seen: evaluate_run(run, "validation", ["sparcode-cache"], include_seen=seen)["results"][0]["metrics"]["ndcg@10"]
+        for seen in (None, True)
+    }
+    # Validation has fewer than 8,000 queries: the fit has seen all of them, and the default protocol is the run's own.
+    assert figures[None] == figures[True] == pytest.approx(summary["validation_ndcg@10_cache"])
+    model, user = SparCode.load(run), "u000"
+    found = [model.recommend(users=[user], k=20, include_seen=seen)[0].tolist() for seen in (None, True)]
+    assert found[0] == found[1]
 
 
 def test_what_nothing_speaks_for_stays_short():

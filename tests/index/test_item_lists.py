@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 
 from sparcode.index import item_lists as module
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings
-from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists
-from sparcode.index.transitions import Transitions
-from tests.worlds import tiny_config
+from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists, weigh_own, with_repeats
+from sparcode.index.transitions import Transitions, count_transitions
+from tests.worlds import sequences_of, tiny_config
 
 
-def slow_best(sources: np.ndarray, targets: np.ndarray, temperature: float, keep: int) -> list[list[tuple[int, float]]]:
-    """Return the ``keep`` best (item, score) of every source, itself left out, ties by the smaller id."""
+def slow_best(
+    sources: np.ndarray, targets: np.ndarray, temperature: float, keep: int, own: bool = False
+) -> list[list[tuple[int, float]]]:
+    """Return the ``keep`` best (item, score) of every source (itself only if ``own``), ties by the smaller id."""
     rows = []
     for source in range(len(sources)):
         scores = {}
         for target in range(len(targets)):
-            if target != source:
+            if own or target != source:
                 products = [float(a) * float(b) for a, b in zip(sources[source], targets[target], strict=True)]
                 scores[target] = sum(products) / temperature
         rows.append(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:keep])
@@ -34,15 +36,16 @@ def vectors(seed: int, count: int, width: int = 3) -> tuple[np.ndarray, np.ndarr
     return sources, targets
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("longest", [0, 1, 4, 12, 13, 40])
 @pytest.mark.parametrize("count", [1, 2, 5, 14])
-def test_neighbours_equal_a_loop_with_ties(count: int, longest: int):
+def test_neighbours_equal_a_loop_with_ties(count: int, longest: int, own: bool):
     sources, targets = vectors(count, count)
-    found = best_neighbours(sources, targets, 0.5, longest)
-    keep = min(longest + 1, count - 1)
+    found = best_neighbours(sources, targets, 0.5, longest, own=own)
+    keep = min(longest + 1, count - 1 + own)
     assert found.items.shape == found.scores.shape == (count, keep)
     assert (found.items.dtype, found.scores.dtype) == (np.int32, np.float32)
-    for source, wanted in enumerate(slow_best(sources, targets, 0.5, keep)):
+    for source, wanted in enumerate(slow_best(sources, targets, 0.5, keep, own)):
         pairs = list(zip(found.items[source].tolist(), found.scores[source].tolist(), strict=True))
         assert pairs == wanted, source
 
@@ -195,3 +198,23 @@ def test_settings_without_validation_are_the_configured_ones():
     assert fixed_settings(learned, family) == ListSettings(7, 0.25, 0.0, None), "it has weights of its own"
     assert fixed_settings(learned, tiny_config().families.item) == ListSettings()
     assert ListSettings(**ListSettings(7, 0.25, 0.0, 0.9).to_json()) == ListSettings(7, 0.25, 0.0, 0.9)
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 5), st.floats(0.125, 4, width=32), max_size=5), min_size=6, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_only_the_own_item_is_weighed(rows: list[dict[int, float]]):
+    dense = np.array([[row.get(item, 0.0) for item in range(6)] for row in rows])
+    for weight in (0.0, 0.5, 1.0, 2.0):
+        wanted = dense * (1 + np.eye(6) * (weight - 1))
+        assert as_dicts(weigh_own(transitions_of(dense), weight)) == as_dicts(transitions_of(wanted))
+
+
+def test_counted_lists_with_repeats_hold_their_own_item():
+    config = tiny_config(**{"families.item.length": 1}).families.item
+    train = sequences_of([[0, 1, 0], [2, 1], [2, 2]])
+    lists = count_transitions(train, 4, config)
+    found = as_dicts(with_repeats(lists, train, config))
+    assert [sorted(set(row) - set(old)) for row, old in zip(found, as_dicts(lists), strict=True)] == [[0], [], [2], []]
+    spread = config.source_power + config.target_power
+    assert found[2][2] == pytest.approx((1 + config.reverse) / 3**spread)
+    assert found[0][0] == pytest.approx((1 + config.reverse) / 2 / 2**spread)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparcode.config import ItemFamilyConfig
 from sparcode.index import transitions as module
-from sparcode.index.transitions import count_transitions
+from sparcode.index.transitions import count_repeats, count_transitions
 from sparcode.types import Sequences
 
 
@@ -52,6 +52,31 @@ def test_equals_the_slow_reference(rows, window, reverse, length):
         assert len(ids) == len(expected)
         # Equal sums reached in another order may differ in the last bit, so values are compared as a profile.
         assert np.allclose(np.sort(values), np.sort(list(expected.values())), rtol=1e-6)
+
+
+def slow_repeats(rows: list[list[int]], items: int, config: ItemFamilyConfig) -> list[dict[int, float]]:
+    counts, popularity = np.zeros(items), np.zeros(items)
+    for row in rows:
+        for i, item in enumerate(row):
+            popularity[item] += 1
+            for j in range(i + 1, len(row)):
+                if j - i <= config.window and row[j] == item:
+                    counts[item] += (1 + config.reverse) / (j - i)
+    values = counts / np.maximum(popularity, 1) ** (config.source_power + config.target_power)
+    return [{item: value} if value > 0 else {} for item, value in enumerate(values.tolist())]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 4), max_size=9), max_size=6), st.integers(1, 12), st.sampled_from([0.0, 0.3]),
+)  # fmt: skip
+def test_repeats_equal_a_slow_loop(rows, window, reverse):
+    config = ItemFamilyConfig(window=window, reverse=reverse)
+    found = count_repeats(sequences(rows), 5, config)
+    assert (found.items.dtype, found.values.dtype) == (np.int32, np.float32)
+    for item, expected in enumerate(slow_repeats(rows, 5, config)):
+        ids, values = found.row(item)
+        assert dict(zip(ids.tolist(), values.tolist(), strict=True)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_written_out_example():

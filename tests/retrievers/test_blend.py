@@ -127,11 +127,22 @@ def test_evidence_of_nothing_gets_no_weight() -> None:
     assert fitted.weights == (1.0, 0.0)
 
 
+def test_repeats_count_where_they_are_ranked() -> None:
+    histories = [[item] for item in range(ITEMS)]
+    pointer, targets = np.arange(ITEMS + 1, dtype=np.int64), np.arange(ITEMS, dtype=np.int32)
+    part = EvaluationSet(targets, queries_of(histories), pointer, targets)
+    parts, weights = parts_of_the_world()[:2], [[1.0, 0.5]]
+    assert gains(parts, weights, part, ITEMS) == [0.0]
+    wanted = evaluate(Blend("x", parts, weights[0], ITEMS), part, ITEMS, resamples=2, include_seen=True)
+    assert gains(parts, weights, part, ITEMS, True) == [pytest.approx(wanted.metrics["ndcg@10"])]
+    assert wanted.metrics["ndcg@10"] > 0
+
+
 def test_the_fit_reads_a_seeded_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_QUERIES", 7)
     seen: list[list[int]] = []
 
-    def recorded(parts: object, tried: list[list[float]], part: EvaluationSet, item_count: int) -> list[float]:
+    def recorded(parts: object, tried: list[list[float]], part: EvaluationSet, *others: object) -> list[float]:
         seen.append(part.users.tolist())
         return [0.0] * len(tried)
 

@@ -51,6 +51,13 @@ def literal(model: SparCodeModel, held: EvaluationSet, quantised: bool) -> float
     return sum(gains) / len(gains)
 
 
+def test_repeats_count_if_they_are_ranked():
+    held = evaluation([[1, 2], [3], [4, 5, 4]], [[2], [3], [4]])
+    model = made(8)  # fewer items than places: every target that is ranked is found
+    assert Validator(held, 10, 8, None, 0).measure(model, False)["ndcg@10"] == 0
+    assert Validator(held, 10, 8, None, 0, include_seen=True).measure(model, False)["ndcg@10"] > 0.3
+
+
 HISTORIES = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1], [2, 2], [20]]
 TARGETS = [[4], [5, 6], [7], [2], [9, 2], [*range(12)]]
 
