@@ -133,7 +133,8 @@ def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
 def merge_lists(parts: Sequence[tuple[float, Transitions]], item_count: int | None = None) -> Transitions:
     """Return the weighted sum of several sets of lists; an item of several parts becomes one posting.
 
-    ``item_count``: items the lists are over; absent: as many as there are lists. Parts of weight 0 are left out. Sums are float64 in the order of the parts, values float32 > 0.
+    ``item_count``: items the lists are over; absent: as many as there are lists. Parts of weight 0 are left out. Sums
+    are float64 in the order of the parts, values float32 > 0.
     """
     parts = [(weight, part) for weight, part in parts if weight > 0]
     if not parts:
