@@ -40,6 +40,10 @@ class Bm25s(SparseEngine):
 
     def _prepare(self) -> None:
         self._scores = self._lists.scores
+        # Compiling takes bm25s ten seconds, which it repeats in every process unless told to keep the result.
+        kernel = load_library("bm25s.numba.retrieve_utils", "bm25s")._retrieve_internal_jitted_serial
+        if not kernel.stats.cache_path:
+            kernel.enable_caching()
         self.search(np.zeros(1, np.int32), np.ones(1, np.int32), 1)  # compiles
 
     def search(self, rows: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:

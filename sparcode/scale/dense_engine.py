@@ -24,6 +24,7 @@ class DenseEngine:
 
     name: ClassVar[str]
     kind: ClassVar[str]
+    most_items: ClassVar[int | None] = None
 
     def __init__(self, index: Any, shape: tuple[int, int], build_seconds: float, settings: dict[str, Any]) -> None:
         self.item_count, self.width = shape

@@ -10,7 +10,7 @@ import numpy as np
 from sparcode.scale.faiss_engine import FaissEngine
 from sparcode.scale.peers import Parameters
 
-_PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+_PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _FACTORS = (1, 2, 4, 8, 16, 32, 64)
 _TRAINING_POINTS_A_LIST = 256
 _FACTOR_COST = 30
@@ -22,9 +22,9 @@ def list_count(item_count: int) -> int:
     return max(1, min(round(4 * math.sqrt(item_count)), item_count // 4))
 
 
-def probes(lists: int) -> list[int]:
-    """Return the numbers of lists to try, up to all of them."""
-    return sorted({count for count in _PROBES if count < lists} | {lists})
+def probes(lists: int, step: int = 1) -> list[int]:
+    """Return the numbers of lists to try, every ``step``-th of a fixed series and all lists."""
+    return sorted({count for count in _PROBES[::step] if count < lists} | {lists})
 
 
 class IvfFlat(FaissEngine):
@@ -94,7 +94,7 @@ class IvfPq(FaissEngine):
         share = self.item_count / self._lists.nlist
         pairs = [
             {"nprobe": count, "refine": factor}
-            for count in probes(self._lists.nlist)[::2]
+            for count in probes(self._lists.nlist, 2)
             for factor in _FACTORS
             if k * factor <= max(k, min(self.item_count, count * share))
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -22,12 +22,13 @@ Parameters = dict[str, int]
 class DensePeer(Protocol):
     """An engine over item vectors. Ids are row numbers of the vectors; -1 fills places where it found fewer than k.
 
-    ``kind``: exact, graph or partition. ``build_seconds``: wall time of the build, kept by ``save``. ``settings``:
-    what it was built with, JSON-able.
+    ``kind``: exact, graph or partition. ``most_items``: largest set on which it is measured unless asked for, None
+    for any. ``build_seconds``: wall time of the build, kept by ``save``. ``settings``: built with these, JSON-able.
     """
 
     name: str
     kind: str
+    most_items: int | None
     build_seconds: float
     settings: dict[str, Any]
 
@@ -79,6 +80,7 @@ class SparsePeer(Protocol):
 
     name: str
     exact: bool
+    most_items: int | None
     build_seconds: float
     settings: dict[str, Any]
 
@@ -119,6 +121,16 @@ def sparse_peers() -> dict[str, type[SparsePeer]]:
     from sparcode.scale import bm25s_peers, seismic_peer, sparse_peers
 
     return {kind.name: kind for module in (sparse_peers, bm25s_peers, seismic_peer) for kind in module.PEERS}
+
+
+Peer = TypeVar("Peer", type[DensePeer], type[SparsePeer])
+
+
+def measured_at(peers: dict[str, Peer], item_count: int) -> dict[str, Peer]:
+    """Return the engines that are measured on a set of this size unless others are asked for."""
+    return {
+        name: kind for name, kind in peers.items() if kind.most_items is None or item_count <= kind.most_items
+    }  # fmt: skip
 
 
 def load_library(module: str, package: str) -> ModuleType:

@@ -26,6 +26,7 @@ class Scann(DenseEngine):
 
     name = "scann"
     kind = "partition"
+    most_items = 300_000
     _assets = "scann_assets.pbtxt"
 
     @classmethod
@@ -53,7 +54,7 @@ class Scann(DenseEngine):
         share = self.item_count / leaves
         pairs = [
             {"leaves": count, "reorder": k * factor}
-            for count in probes(leaves)[::2]
+            for count in probes(leaves, 2)
             for factor in _REORDER
             if k * factor <= max(k, min(self.item_count, count * share))
         ]

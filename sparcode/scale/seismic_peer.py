@@ -28,6 +28,7 @@ class Seismic(SparseEngine):
 
     name = "seismic"
     exact = False
+    most_items = 20_000
 
     @classmethod
     def _library(cls) -> Any:

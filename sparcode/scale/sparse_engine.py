@@ -20,6 +20,7 @@ class SparseEngine:
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
+    most_items: ClassVar[int | None] = None
 
     def __init__(self, lists: Any, item_count: int, build_seconds: float, settings: dict[str, Any]) -> None:
         self.item_count = item_count

@@ -14,11 +14,12 @@ from sparcode.scale import graph_peers, partition_peers
 from sparcode.scale.dense_engine import DenseEngine
 from sparcode.scale.dense_peers import exact_ids
 from sparcode.scale.peer_tuning import Point, choose, pareto, trace, tune, tune_quality
-from sparcode.scale.peers import dense_peers, sparse_peers
+from sparcode.scale.peers import dense_peers, measured_at, sparse_peers
 from sparcode.scale.sparse_engine import SparseEngine
 
 LIBRARIES = {
     "hnswlib": "hnswlib",
+    "hnswlib-m32": "hnswlib",
     "faiss-hnsw": "faiss",
     "faiss-hnsw-sq8": "faiss",
     "usearch-f32": "usearch",
@@ -211,12 +212,17 @@ def test_grids_rise_and_hold_what_k_needs() -> None:
     assert partition_peers.list_count(3) == 1
     assert partition_peers.list_count(10**6) == 4000
     assert partition_peers.probes(5) == [1, 2, 3, 4, 5]
+    assert partition_peers.probes(6, 2) == [1, 3, 6]
 
 
-def test_large_graphs_are_built_with_less_effort() -> None:
-    small, large = graph_peers.graph_settings(100_000), graph_peers.graph_settings(1_000_000)
-    assert small["links"] == large["links"]
-    assert large["ef_construction"] < small["ef_construction"]
+def test_slow_builders_are_left_out_of_large_sets() -> None:
+    def names(item_count: int) -> set[str]:
+        return {*measured_at(dense_peers(), item_count), *measured_at(sparse_peers(), item_count)}
+
+    assert names(10_000) == {*dense_peers(), *sparse_peers()}
+    assert names(10_000) - names(100_000) == {"seismic"}
+    assert {"hnswlib", "faiss-ivf-flat", "faiss-ivf-pq", "bm25s-numba", "scipy-csr", "sparcode"} <= names(1_000_000)
+    assert not {"hnswlib-m32", "usearch-f32", "faiss-hnsw", "scann"} & names(1_000_000)
 
 
 class Counted:
