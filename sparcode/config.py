@@ -207,11 +207,12 @@ class FamiliesConfig(Section):
 class IndexConfig(Section):
     """Offline job: what is kept. Used when build-index gets no --policy."""
 
-    policy: Literal["global-bias", "budget"] = "global-bias"
+    policy: Literal["global-bias", "budget", "length"] = "global-bias"
     bias: float | None = None
     density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
     budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
     postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
+    length: int | None = Field(None, ge=1, description="items kept of every code, the best of it")
     block_codes: int = Field(16384, ge=1, description="codes scored as one unit of restart")
 
 
