@@ -16,6 +16,7 @@ import numpy as np
 from sparcode.scale.dense_cells import DenseCells
 from sparcode.scale.workload import Workload
 
+EXACT = ("exact-numpy", "faiss-flat")
 REPEATS = 5
 _CHILD = """
 import json, sys, time
@@ -39,7 +40,7 @@ def measure_opening(workload: Workload, cells: DenseCells, found: dict[str, Any]
     result = {"sparcode": _times(run.index_folder, lambda: open_index(run.index_folder), lambda index: index.search_one(
         rows, weights, 10))}  # fmt: skip
     for name, cell in found.items():
-        if "missing" in cell or name == "faiss-flat":
+        if "missing" in cell or name in EXACT:
             continue
         folder = cells.folder(name)
         result[name] = _times(folder, lambda name=name: cells.opened(name, {}), lambda peer: peer.search(query, 10))  # type: ignore[misc]

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sparcode.scale.full_run import Codes
+from sparcode.scale.peers import dense_peers, measured_at, sparse_peers
 
-LARGE = 300_000
-"""Items from which on engines that need hours to build, or fail, are left out."""
-
-_DENSE = (
-    "faiss-hnsw", "faiss-hnsw-sq8", "hnswlib", "usearch-f32", "usearch-f16", "faiss-ivf-flat", "faiss-ivf-pq", "scann",
-    "faiss-flat",
-)  # fmt: skip
-_DENSE_LARGE = ("hnswlib", "faiss-ivf-flat", "faiss-ivf-pq", "faiss-flat")
-_SPARSE = ("bm25s-numba", "bm25s-kernel", "scipy-csr", "numpy-dense", "numpy-touched")
-_SMALL = 20_000
+OURS = "sparcode"
+"""Our engine among the sparse ones; it is timed on both query shapes under names of its own."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +27,17 @@ class Plan:
     epochs: int = 8
     timed: int = 300
     evaluated: int = 2000
-    dense: tuple[str, ...] = field(default=_DENSE)
-    sparse: tuple[str, ...] = field(default=_SPARSE)
+    dense: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, items: int, *, interaction: float = 0.5, seed: int = 0) -> Plan:
         """Return the plan of a size: N^2 codes of 256 postings, 4,096 at 10 thousand items to 65,536 at a million."""
-        codewords = 64 if items <= 30_000 else 128 if items <= LARGE else 256
-        sparse = (*_SPARSE, "seismic") if items <= _SMALL else _SPARSE
+        codewords = 64 if items <= 30_000 else 128 if items <= 300_000 else 256
         return cls(
             items, min(max(items, 8_000), 40_000), min(max(items // 2, 1_000), 5_000), Codes(codewords=codewords),
-            interaction, seed, dense=_DENSE if items < LARGE else _DENSE_LARGE, sparse=sparse,
+            interaction, seed, dense=tuple(measured_at(dense_peers(), items)),
+            sparse=tuple(name for name in measured_at(sparse_peers(), items) if name != OURS),
         )  # fmt: skip
 
     def folder(self, out: Path) -> Path:
