@@ -15,6 +15,7 @@ from sparcode.files import write_json, write_text
 from sparcode.run import Run
 from sparcode.scale.dense_cells import DenseCells
 from sparcode.scale.opening import measure_opening
+from sparcode.scale.peers import dense_peers
 from sparcode.scale.plan import Plan
 from sparcode.scale.prepare import Prepared, Report, prepare, world_of
 from sparcode.scale.retrieval import measure_retrieval
@@ -22,7 +23,6 @@ from sparcode.scale.whole_queries import measure_whole
 from sparcode.scale.workload import Workload
 
 OPTIMUM_USERS = 256
-GRAPHS = ("hnswlib", "faiss-hnsw", "faiss-hnsw-sq8", "usearch-f32", "usearch-f16")
 
 
 def benchmark_scale(plans: Sequence[Plan], out: Path, report: Report) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def measure_size(plan: Plan, out: Path, report: Report) -> dict[str, Any]:
 def best_graph(retrieval: dict[str, Any], found: dict[str, Any]) -> str:
     """Return the graph engine with the lowest p50 at k = 10 among those that reach their index recall."""
     latency = retrieval["latency_us"]["10"]
-    graphs = [name for name in GRAPHS if name in latency]
+    graphs = [name for name in latency if name in found and dense_peers()[name].kind == "graph"]
     reached = [name for name in graphs if found[name]["10"]["reached"]] or graphs
     if not reached:
         raise ConfigError(
