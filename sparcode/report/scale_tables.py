@@ -28,6 +28,8 @@ def scale_markdown(document: dict[str, Any]) -> str:
     for size in sizes:
         parts.append(f"## {size['items']:,} items\n")
         parts += [_retrieval(size), _whole(size), _storage(size), _opening(size)]
+    if "dial" in document:
+        parts += ["## From dot product to interaction\n", _dial(document["dial"])]
     parts += ["## Targets\n", targets_markdown(sizes)]
     return "\n".join(parts)
 
@@ -92,6 +94,24 @@ def _opening(size: Size) -> str:
     process = size["opening"]["sparcode_process"]
     opened, answered = process["open_s"], process["answer_s"]
     note = f"\nFrom process start, imports included: open {opened:.2f} s, first whole answer {answered:.2f} s.\n"
+    return markdown((header, body)) + note
+
+
+def _dial(rows: list[dict[str, Any]]) -> str:
+    """NDCG@10 of the systems at each place of the dial, and as a share of the optimum."""
+    header = ["NDCG@10 (share of the optimum)", *(f"interaction {row['interaction']:g}" for row in rows)]
+    names = [system["system"] for system in rows[0]["systems"]]
+    body = [["optimum", *(f"{row['optimum_ndcg@10']:.4f}" for row in rows)]]
+    for place, name in enumerate(names):
+        cells = [name]
+        for row in rows:
+            metric = row["systems"][place]["metrics"]["ndcg@10"]
+            cells.append(f"{metric:.4f} ({metric / row['optimum_ndcg@10']:.2f})")
+        body.append(cells)
+    note = (
+        f"\n{rows[0]['items']:,} items; 0: a dot product ranks best, 1: a mixture of interests. The optimum knows the "
+        "law and the state of every user, which no history tells.\n"
+    )
     return markdown((header, body)) + note
 
 

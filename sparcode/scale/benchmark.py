@@ -19,9 +19,10 @@ from sparcode.scale.peers import dense_peers
 from sparcode.scale.plan import Plan
 from sparcode.scale.prepare import Prepared, Report, prepare, world_of
 from sparcode.scale.retrieval import measure_retrieval
-from sparcode.scale.whole_queries import measure_whole
+from sparcode.scale.whole_queries import measure_quality, measure_whole
 from sparcode.scale.workload import Workload
 
+DIAL = (0.0, 0.5, 1.0)
 OPTIMUM_USERS = 256
 
 
@@ -64,6 +65,8 @@ def run_scale_benchmark(
     out.mkdir(parents=True, exist_ok=True)
     plans = [Plan.of(items, interaction=interaction, seed=seed) for items in sizes]
     document = benchmark_scale(plans, out, report)
+    document["dial"] = measure_dial(min(sizes), out, seed=seed, report=report)
+    write_json(out / "scale.json", document)
     write_text(out / "scale.md", scale_markdown(document))
     written = [out / "scale.json", out / "scale.md"]
     try:
@@ -94,6 +97,17 @@ def measure_size(plan: Plan, out: Path, report: Report) -> dict[str, Any]:
         "whole": measure_whole(workload, peer, exact_timed=True), "opening": measure_opening(workload, cells, found),
         "postings_of": _bytes(prepared, workload),
     }  # fmt: skip
+
+
+def measure_dial(items: int, out: Path, *, seed: int = 0, report: Report = print) -> list[dict[str, Any]]:
+    """Return the quality of index and two-tower beside the optimum, from dot product to interaction."""
+    rows = []
+    for interaction in DIAL:
+        plan = Plan.of(items, interaction=interaction, seed=seed)
+        report(f"{items:,} items, interaction {interaction:g}")
+        quality = measure_quality(Workload(prepare(plan, out, report)))
+        rows.append({"interaction": interaction, "items": items, "optimum_ndcg@10": _optimum(plan), "systems": quality})
+    return rows
 
 
 def best_graph(retrieval: dict[str, Any], found: dict[str, Any]) -> str:

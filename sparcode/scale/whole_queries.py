@@ -90,6 +90,16 @@ def measure_whole(workload: Workload, peer: DensePeer, *, exact_timed: bool) -> 
     ]
 
 
+def measure_quality(workload: Workload) -> list[dict[str, Any]]:
+    """Return rows of quality alone: the exact two-tower, and both indexes with and without rescoring."""
+    systems: dict[str, Any] = {"two-tower-exact": workload.exact}
+    for shape in SHAPES:
+        for rescore, suffix in ((0, "-cache"), (RESCORED, "")):
+            name = f"sparcode-{shape}{suffix}"
+            systems[name] = SparcodeRetriever(workload.pipelines[shape], rescore=rescore, name=name)
+    return [{"system": name} | _quality(retriever, workload) for name, retriever in systems.items()]
+
+
 def _quality(retriever: Any, workload: Workload) -> dict[str, Any]:
     count = workload.exact.item_vectors.shape[0]
     result = evaluate(retriever, workload.evaluated, count, cutoffs=(K,), depth=K)

@@ -93,6 +93,17 @@ def test_plots_are_written(document: dict[str, Any], tmp_path: Path) -> None:
     assert all(path.stat().st_size > 5000 for path in plot_scale(document, tmp_path))
 
 
+def test_the_dial_is_reported_beside_the_optimum(
+    document: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale.Plan, "of", classmethod(lambda cls, items, **_: PLAN))
+    rows = scale.measure_dial(PLAN.items, out, report=lambda line: None)
+    assert [row["interaction"] for row in rows] == [0.0, 0.5, 1.0]
+    exact = {row["system"]: row["metrics"] for row in document["sizes"][0]["whole"]}["two-tower-exact"]
+    assert rows[1]["systems"][0]["metrics"] == exact
+    assert "| optimum |" in scale_markdown(document | {"dial": rows})
+
+
 def test_sizes_are_read() -> None:
     assert sizes_of("10000, 1_000_000") == [10_000, 1_000_000]
 
