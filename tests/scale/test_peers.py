@@ -204,6 +204,18 @@ def test_a_missing_library_names_the_extra(
         {**dense_peers(), **sparse_peers()}[name].build(*arguments)
 
 
+@pytest.mark.parametrize("items", [1, 63, 500, 3000])
+def test_exact_ids_are_the_sorted_scores_ties_by_id(items: int) -> None:
+    random = np.random.default_rng(items)
+    vectors = random.integers(-2, 3, (items, 4)).astype(np.float32)
+    queries = random.integers(-2, 3, (5, 4)).astype(np.float32)
+    expected = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")
+    for k in (1, 10, 100):
+        found = exact_ids(vectors, queries, k)
+        np.testing.assert_array_equal(found[:, :items], expected[:, :k])
+        assert (found[:, items:] == -1).all()
+
+
 def test_grids_rise_and_hold_what_k_needs() -> None:
     assert graph_peers.ef_grid(100, 50) == [{"ef": 100}]
     efs = [entry["ef"] for entry in graph_peers.ef_grid(10, 10**6)]
