@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.scale.build_clock import BuildTime
 from sparcode.scale.dense_engine import DenseEngine
 from sparcode.scale.faiss_engine import FaissEngine
 
@@ -72,7 +73,7 @@ PEERS = (ExactNumpy, FaissFlat)
 
 def exact_ids(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """Return (B, k) int64: the true best items of each query, against which index recall is taken."""
-    return ExactNumpy(vectors, vectors.shape, 0.0, {}).search_batch(queries, k)
+    return ExactNumpy(vectors, vectors.shape, BuildTime(0.0, 0.0), {}).search_batch(queries, k)
 
 
 def _best(scores: np.ndarray, k: int) -> np.ndarray:

@@ -127,6 +127,7 @@ def test_saved_and_loaded_it_answers_the_same(dense: DenseEngine, queries: np.nd
     again.set(parameters)
     assert (answers(again, queries) == answers(dense, queries)).all()
     assert (again.build_seconds, again.settings) == (dense.build_seconds, dense.settings)
+    assert again.build_cpu_seconds == dense.build_cpu_seconds
     assert again.bytes == pytest.approx(dense.bytes, rel=0.001)
     assert dense.bytes == sum(path.stat().st_size for path in (tmp_path / "peer").iterdir() if path.name != "peer.json")
 
@@ -188,8 +189,21 @@ def test_incomplete_damaged_and_foreign_folders_are_refused(dense: DenseEngine, 
     for path in folder.iterdir():
         if path.name != "peer.json":
             path.unlink()
+    with pytest.raises(CorruptIndexError, match=r"holds 0 bytes.*build it again"):
+        type(dense).load(folder)
+    (folder / "peer.json").write_text(json.dumps({**manifest, "bytes": 0}))
     with pytest.raises(CorruptIndexError, match="build it again"):
         type(dense).load(folder)
+
+
+def test_a_truncated_file_is_refused_by_name(dense: DenseEngine, tmp_path: Path) -> None:
+    dense.save(tmp_path)
+    largest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    whole = largest.stat().st_size
+    with largest.open("r+b") as stream:
+        stream.truncate(whole - 1)
+    with pytest.raises(CorruptIndexError, match="its manifest says"):
+        type(dense).load(tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(LIBRARIES))
