@@ -367,6 +367,14 @@ def test_sums_are_those_of_the_lists(
     assert np.mean(shares) > 0.99
 
 
+def test_a_part_of_a_batch_is_answered_as_in_the_whole(
+    sparse: SparseEngine, asked: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    rows, weights, indptr = asked
+    part = sparse.search_batch(rows, weights, indptr[5:12], 10)
+    np.testing.assert_array_equal(part, sparse.search_batch(rows, weights, indptr, 10)[5:11])
+
+
 def test_sparse_answers_repeat(
     sparse: SparseEngine, lists: tuple[np.ndarray, np.ndarray], asked: tuple[np.ndarray, ...]
 ) -> None:
