@@ -75,7 +75,7 @@ def nearest_words(x, book, norms, least, words, indices, kept):
         for c in range(book.shape[1] // LANES * LANES, book.shape[1]):
             value = distance_to(x[r], book, norms, c)
             if value < best:
-                best, word = value, c
+                best, word = value, np.int64(c)
         kept[r, 0], indices[r, 0] = best, word
 
 

@@ -77,10 +77,11 @@ class _Tile:
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, rows: int) -> None:
         self.builder, self.rows = builder, rows
-        self.x, self.book, self.norms, self.rest, self.rests, self.values, self.least, self.words = (
+        arrays: list[Any] = [
             None if isinstance(kind, types.NoneType) else make_array(kind)(context, builder, value=value)
             for kind, value in zip(signature.args, arguments, strict=True)
-        )
+        ]
+        self.x, self.book, self.norms, self.rest, self.rests, self.values, self.least, self.words = arrays
         self.width, self.count = cgutils.unpack_tuple(builder, self.book.shape)
         self.index = self.count.type
         self.data = [self._row(r) for r in range(rows)]
