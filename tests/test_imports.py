@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
-TRAINING_ONLY = {"torch", "faiss", "hnswlib", "matplotlib", "optuna", "pandas", "polars", "sklearn"}
+TRAINING_ONLY = {
+    *("torch", "faiss", "hnswlib", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"),
+}
 
 GROUND = {"types", "errors", "config", "seeding", "files"}
 ARROWS = {
@@ -52,6 +54,8 @@ OWNERS = {
     "faiss": ["sparcode/retrievers/hnsw.py()"],
     "hnswlib": ["sparcode/retrievers/hnsw.py()"],
     "matplotlib": ["sparcode/report/()"],
+    "onnx": ["sparcode/train/onnx_graph.py()"],
+    "onnxruntime": ["sparcode/train/export_onnx.py()"],
     "optuna": ["sparcode/train/tune.py()"],
     "pandas": ["sparcode/data/()"],
     "polars": ["sparcode/data/()"],
