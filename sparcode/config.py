@@ -218,6 +218,9 @@ class QueryConfig(Section):
     """Online path."""
 
     rescore: int = Field(100, ge=0, description="R, candidates rescored exactly; 0 = cache only")
+    item_vectors: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="how training stores the item vectors that rescoring reads"
+    )
 
 
 class BaselinesConfig(Section):
