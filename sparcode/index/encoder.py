@@ -104,7 +104,9 @@ class Encoder:
         self._check_owner(state)
         if not 0 <= item < len(self._table):
             raise self._unknown(item)
-        items = read_only(np.append(state.items, np.int32(item)))
+        items = np.empty(len(state.items) + 1, np.int32)
+        items[:-1], items[-1] = state.items, item
+        items = read_only(items)
         if len(items) > self.history:
             return replace(self.start(items), seen=state.seen + 1)
         longer = EncoderState(items, state.seen + 1, tuple(part.copy() for part in state.memory), self)
