@@ -9,7 +9,7 @@ def test_rows_and_table(script, tmp_path, monkeypatch: pytest.MonkeyPatch) -> No
     encoding = script("encoding")
     out = tmp_path / "encoding.json"
     monkeypatch.setattr(encoding, "TOKENIZERS", (("sasrec", 1, 1), ("dnn", 1, 1)))
-    arguments = ["--repeats", "12", "--codewords", "256", "--out", str(out)]
+    arguments = ["--repeats", "6", "--codewords", "256", "--out", str(out)]
     rows = encoding.main(arguments).asked
     assert [row["config"]["row"] for row in rows] == ["tokens"] * 4 + ["quantize"] + ["flat"] * 6
     assert 0 < rows[4]["kernel"]["p50"] <= rows[4]["call"]["p95"]

@@ -10,11 +10,13 @@ from numba import njit
 
 from sparcode.errors import CorruptIndexError
 from sparcode.index import item_vectors
-from sparcode.index.arrays import export_encoder
+from sparcode.index.arrays import export_encoder, open_encoder_files
 from sparcode.index.item_vectors import decoded, item_row, open_items, stored_arrays
+from sparcode.index.pipeline import Pipeline
 from sparcode.index.rescorer import Rescorer
 from tests.index.scorers import SETTINGS, literal, random_rescorer
 from tests.index.test_rescorer import CANDIDATES, TOKENS
+from tests.worlds import queries_of
 
 
 @njit
@@ -85,26 +87,15 @@ def test_types_and_shapes_are_checked():
 
 
 @pytest.mark.parametrize("stored", ["float16", "int8"])
-def test_a_run_trained_with_small_vectors_answers_alike_on_every_path(stored, planted, tmp_path):
-    from sparcode.config import Config, updated
-    from sparcode.index.build import build_index
-    from sparcode.index.pipeline import Pipeline
-    from sparcode.train.run import train_run
-    from tests.conftest import TINY_SETTINGS
-
-    fast = {"query.item_vectors": stored, "train.epochs": 1, "quantizer.warmup": 0.0, "train.warm_start": False}
-    train_run(str(planted), tmp_path / "run", updated(Config(), TINY_SETTINGS | fast), baselines=False, progress=False)
-    build_index(tmp_path / "run")
-    pipeline = Pipeline.open(tmp_path / "run")
-    assert pipeline.rescorer.spec["item_vectors"] == stored
-    held = pipeline.retrieve(queries := _queries(), 5)
+def test_a_pipeline_answers_alike_on_every_path(stored, tiny_run):
+    pipeline = Pipeline.open(tiny_run.folder)
+    spec, arrays = open_encoder_files(tiny_run.folder / "model", "rescorer")
+    small = Rescorer(spec | {"item_vectors": stored}, arrays | stored_arrays(arrays["item_tokens"], stored))
+    pipeline.rescorer = small
+    pipeline = pipeline.with_settings(pipeline.settings)
+    queries = queries_of([[1, 2, 3], [7], [11, 4, 4, 9]])
+    hits = pipeline.retrieve(queries, 5)
     for row in range(len(queries)):
         one = pipeline.recommend_one(queries.history(row), 5)
-        np.testing.assert_array_equal(one.ids[0], held.ids[row])
-        np.testing.assert_array_equal(one.scores[0], held.scores[row])
-
-
-def _queries():
-    from tests.worlds import queries_of
-
-    return queries_of([[1, 2, 3], [7], [11, 4, 4, 9]])
+        np.testing.assert_array_equal(one.ids[0], hits.ids[row])
+        np.testing.assert_array_equal(one.scores[0], hits.scores[row])
