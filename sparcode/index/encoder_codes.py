@@ -155,13 +155,14 @@ def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longes
     probes, book_count = codes.shape[2:]
     tokens, codes, distances = _flat(tokens, codes, distances)
     total, width, size = tokens.shape[0], books.shape[1], books.shape[2]
-    rows = min(total, ROWS)
+    rows = max(1, min(total, ROWS))
     values = np.empty((rows, size if probes > 1 or turns.shape[0] > 0 else 0), np.float32)
     least = np.empty((rows, LANES), np.float32)
     words = np.empty((rows, LANES), np.int32)
     turned = np.empty((rows, width), np.float32)
-    indices = np.empty((rows, min(probes, size)), np.int64)
-    best = np.empty((rows, min(probes, size)), np.float32)
+    # Zeros: distances that are not numbers (damaged weights) choose nothing, and codes must still be of the book.
+    indices = np.zeros((rows, min(probes, size)), np.int64)
+    best = np.zeros((rows, min(probes, size)), np.float32)
     filled = np.empty(rows, np.int64)
     for start in range(0, total, rows):
         stop = min(start + rows, total)
@@ -227,8 +228,8 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
     lanes = np.empty((probes, LANES), np.int32)
     turned = np.empty((1, width), np.float32)
     kept = np.empty(probes, np.float32)
-    rows = np.empty(probes, np.int64)
-    words = np.empty(probes, np.int64)
+    rows = np.zeros(probes, np.int64)
+    words = np.zeros(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
     residuals = np.empty((probes, width), np.float32)
     parents = np.empty((probes, width), np.float32)

@@ -100,3 +100,16 @@ def test_an_encoder_gives_the_same_codes_with_and_without_a_screen(kind, probes,
 def test_small_books_have_no_screen(monkeypatch):
     monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 100)
     assert all(len(part) == 0 for part in prepare_screen(np.ones((2, 99, 8), np.float32)))
+
+
+@pytest.mark.parametrize("kind", ["product", "residual"])
+@pytest.mark.parametrize("probes", [1, 3])
+@pytest.mark.parametrize("least", [LANES, 1000])
+def test_tokens_that_are_not_numbers_get_codes_of_the_book(kind, probes, least, monkeypatch):
+    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", least)
+    pair, width = Pair("dnn"), WIDTH
+    books = np.ones((1, 50, width), np.float32)
+    spec = pair.spec | {"quantizer": {"kind": kind, "books": 1, "codewords": 50}}
+    tokens = np.full((1, 3, width), np.nan, np.float32)
+    codes, _ = Encoder(spec, pair.arrays | {"codebooks": books}).codes(tokens, probes)
+    assert (codes < 50).all()
