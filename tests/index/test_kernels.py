@@ -14,9 +14,11 @@ KEYS = st.lists(st.integers(0, 2**56 - 1), unique=True, max_size=200)
 NONE = np.zeros(0, np.int32)
 NO_MASK = np.zeros(0, np.bool_)
 UNCOMPILED = [
-    "largest_sum", "accumulate", "drop_seen", "collect", "threshold_bucket", "sort_keys", "sort_run", "insertion_sort",
-    "key_range", "bucket_shift", "partition", "keep_largest", "split", "select", "search_query", "search_batch",
-    "sum_candidates",
+    "largest_sum", "accumulate", "accumulate_crossing", "copy_lists", "accumulate_ahead", "add_lists", "clear_lists",
+    "promised_sum", "collect", "collect_best", "threshold_bucket", "sort_keys", "sort_run", "insertion_sort",
+    "key_range", "bucket_shift", "keep_largest", "split", "order_best", "first_buckets", "eligible", "mark_seen",
+    "count_impacts", "search_list", "row_postings", "best_keys", "search_query", "search_batch", "sum_candidates",
+    "prefetch_lists",
 ]  # fmt: skip
 
 
