@@ -2,7 +2,7 @@
 
 A call into a compiled function costs about 0.05 us an array, and 0.1 us more when its type has to be found out first.
 So the index and the scratch of a thread are named by the addresses in one table, and the compiled entry is called
-without the dispatcher: who calls it vouches for the types (``fits``) and keeps the arrays of the table alive.
+without the dispatcher: who calls it vouches for the types (``exact_int32``) and keeps the arrays of the table alive.
 """
 
 from __future__ import annotations
@@ -12,22 +12,38 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, njit, typeof, types
 from numba.extending import intrinsic
 
+from sparcode.errors import QueryError
 from sparcode.index import kernels
 
 INT32 = np.dtype(np.int32)
-_STRIDES = (4,)
+STRIDES = (4,)
 
 _INTS, _SUMS = types.Array(types.int32, 1, "C", readonly=True), types.uint32[::1]
 _MASK = types.Array(types.boolean, 1, "C", readonly=True)
 _PLAIN = (types.uint64[::1], _INTS, _INTS, _INTS, types.int32[::1], _SUMS)
 
 
-def fits(array: np.ndarray) -> bool:
-    """Tell whether an array can be given as it is: int32, one-dimensional, contiguous."""
-    return array.dtype is INT32 and array.strides == _STRIDES
+def exact_int32(array: np.ndarray) -> np.ndarray:
+    """Return one-dimensional integers as contiguous int32, as they are where they can be; QueryError on others."""
+    if array.dtype is INT32 and array.strides == STRIDES:
+        return array
+    given = np.asarray(array)
+    if given.size and (given.ndim != 1 or given.dtype.kind not in "iu"):
+        raise QueryError(
+            f"an array {given.dtype} of shape {given.shape} found, expected int32 rows, weights or items (K,)"
+        )
+    exact = np.array(given.ravel(), np.int32)
+    if exact.size and not np.array_equal(exact, given.ravel()):
+        raise QueryError(f"{given.dtype} values beyond int32 found, expected int32 rows, weights or items")
+    return exact
+
+
+def entry_of(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return a kernel compiled for arguments like these, to be called with arrays of the same types alone."""
+    return kernel.compile(tuple(typeof(argument) for argument in arguments))
 
 
 def table_of(*arrays: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from sparcode.errors import QueryError
 from sparcode.index import kernels, prepared
 from sparcode.index.arrays import read_only
 from sparcode.index.layout import Index
-from sparcode.index.prepared import INT32, fits
+from sparcode.index.prepared import INT32, STRIDES, exact_int32
 from sparcode.types import NO_ITEM
 
 MAX_WEIGHT = 65535
@@ -121,9 +121,8 @@ class Searcher:
         Weights 1..65535. ``allow``, ``deny``: (n,) bool. ``out``: arrays (k,) int32 and (k,) uint32 to write to and
         return (their first part where fewer are found). Raises QueryError when a row or weight is out of range.
         """
-        if not (fits(rows) and fits(weights) and (seen is None or fits(seen))):
-            rows, weights = _exact_int32(rows), _exact_int32(weights)
-            seen = None if seen is None else _exact_int32(seen)
+        if not (rows.dtype is weights.dtype is INT32 and rows.strides == weights.strides == STRIDES):
+            rows, weights = exact_int32(rows), exact_int32(weights)
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
         try:
@@ -135,7 +134,7 @@ class Searcher:
             ids, sums = np.empty(width, INT32), np.empty(width, _UINT32)
         else:
             ids, sums, width = *out, self._checked_out(out, k)
-        hidden = _NO_IDS if seen is None else seen
+        hidden = _NO_IDS if seen is None else exact_int32(seen)
         if allow is None and deny is None:
             found = self._plain(table, rows, weights, hidden, ids, sums)
         else:
@@ -206,11 +205,11 @@ class Searcher:
 
     def _checked_out(self, out: tuple[np.ndarray, np.ndarray], k: int) -> int:
         """Return k, which both arrays to write to must have room for, exactly."""
-        for array, dtype in zip(out, (INT32, _UINT32), strict=True):
-            sound = array.dtype == dtype and array.shape == (k,) and array.flags.c_contiguous and array.flags.writeable
-            if not sound:
-                what = f"{array.dtype} of shape {array.shape}"
-                raise QueryError(f"out: got {what}, expected {dtype} ({k},), contiguous and writeable")
+        ids, sums = out
+        sound = ids.dtype == INT32 and sums.dtype == _UINT32 and ids.shape == sums.shape == (k,)
+        if not (sound and ids.flags.carray and sums.flags.carray):
+            what = f"{ids.dtype} of shape {ids.shape} and {sums.dtype} of shape {sums.shape}"
+            raise QueryError(f"out: got {what}, expected int32 and uint32 of shape ({k},), contiguous and writeable")
         return self._checked_k(k)
 
     def _mask(self, mask: np.ndarray | None, name: str) -> np.ndarray:
@@ -271,18 +270,6 @@ def _seen(items: np.ndarray | None, indptr: np.ndarray | None, queries: int) -> 
     if len(indptr) != queries + 1:
         raise QueryError(f"seen_indptr has {len(indptr)} entries, expected {queries + 1}")
     return _int32(items), _int64(indptr)
-
-
-def _exact_int32(array: np.ndarray) -> np.ndarray:
-    """Return one-dimensional integers as int32; QueryError on anything else."""
-    given = np.asarray(array)
-    if given.size and (given.ndim != 1 or given.dtype.kind not in "iu"):
-        what = f"{given.dtype} of shape {given.shape}"
-        raise QueryError(f"{what} given as rows, weights or seen items, expected int32 of shape (K,)")
-    exact = np.array(given.ravel(), np.int32)
-    if not np.array_equal(exact, given.ravel()):
-        raise QueryError("rows, weights and seen items must fit int32")
-    return exact
 
 
 def _int32(array: np.ndarray) -> np.ndarray:
