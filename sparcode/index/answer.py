@@ -34,6 +34,8 @@ MOST_CANDIDATES = 1 << 15
 MOST_RESULTS = 128
 """Results that inserting keeps in order faster than sorting all candidates."""
 BAD_HISTORY = -10
+_MOST_WIDTHS = 8
+"""Widths of candidates for which a thread keeps buffers."""
 
 compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 """Without fastmath: sums are rounded as numpy rounds them."""
@@ -323,11 +325,13 @@ class OneQuery:
 
     def _prepared(self, width: int) -> tuple[Any, tuple[Any, ...]]:
         """Return the compiled entry and all arguments that stay the same for this thread and width of candidates."""
-        held: tuple[int, tuple[Any, tuple[Any, ...]]] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != width:
+        held: dict[int, tuple[Any, tuple[Any, ...]]] | None = getattr(self._local, "held", None)
+        if held is None or (width not in held and len(held) == _MOST_WIDTHS):
+            held = self._local.held = {}
+        if width not in held:
             constant = self._constant(width)
-            held = self._local.held = width, (entry_of(answer, (*_VARYING, *constant)), constant)
-        return held[1]
+            held[width] = entry_of(answer, (*_VARYING, *constant)), constant
+        return held[width]
 
     def _constant(self, width: int) -> tuple[Any, ...]:
         scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
