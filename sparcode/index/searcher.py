@@ -26,6 +26,7 @@ MAX_WEIGHT = 65535
 """Largest weight a row of a query may have."""
 
 _UINT32 = np.dtype(np.uint32)
+_empty = np.empty
 _NO_IDS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 
@@ -130,8 +131,9 @@ class Searcher:
         except AttributeError:
             table = self._table()
         if out is None:
-            width = min(k, self.item_count) if k > 0 else self._checked_k(k)
-            ids, sums = np.empty(width, INT32), np.empty(width, _UINT32)
+            # Without ``min``: a call costs as much as an array.
+            width = k if 0 < k <= self.item_count else min(self._checked_k(k), self.item_count)
+            ids, sums = _empty(width, INT32), _empty(width, _UINT32)
         else:
             ids, sums, width = *out, self._checked_out(out, k)
         hidden = _NO_IDS if seen is None else exact_int32(seen)
