@@ -265,7 +265,9 @@ def markdown_of(rows: list[Row]) -> str:
                 f"{own['batch_qps']:,.0f}", f"{own['batch_qps_2_threads']:,.0f}",
             ])  # fmt: skip
     lines = [
-        "call: search_one from Python, outputs made anew; kernel: median over runs of 20 queries in one compiled loop"
+        "call: search_one from Python, outputs made anew",
+        f"kernel: median over runs of {CHUNK} queries in one compiled loop",
+        f"batch: best of the rounds, about {BATCH:,} queries a call; two threads need two idle cores",
     ]
     return table(HEADER, body) + notes(lines)
 
