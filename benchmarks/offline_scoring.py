@@ -224,7 +224,7 @@ def main() -> None:
     settings = (("hadamard", 2, 1), ("hadamard", 2, 4), ("dot", 2, 1), ("dot", 1, 1))
     result = {
         "unit": "million (code, item) pairs a second, one thread, precomputation and selection included in ours",
-        "setting": {"rounds": arguments.rounds, "hidden": HIDDEN, "width": WIDTH, "codewords": CODEWORDS, "length": LENGTH},
+        "setting": {"rounds": arguments.rounds, "hidden": HIDDEN, "width": WIDTH, "length": LENGTH},
         "commit": git_commit(), "machine": machine_info() | {"threads": 1, "load": os.getloadavg()},
         "rates": [rates(*setting, arguments.rounds) for setting in settings],
         "slices": [] if arguments.no_slices else [in_its_own_process(setting) for setting in SLICES],

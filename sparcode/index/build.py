@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -299,7 +300,8 @@ class Job:
             # A posting of a busy code may not fit where those of others would, had they been scored.
             used = float(np.bincount(candidates.codes[cut.kept], minlength=len(reads)) @ reads)
             short = wish is not None and used < LEAST_USED * wish and cut.kept.sum() < LEAST_USED * (postings or np.inf)
-            if mu <= zero or not (cut.exhausted or short):
+            cut = replace(cut, exhausted=bool(cut.exhausted or short))
+            if mu <= zero or not cut.exhausted:
                 return candidates, cut
             slack *= 2
 
