@@ -9,8 +9,9 @@ one thread, by the CPU time of that thread because machines are shared; p50 of t
 torch matrix product, which does not select.
 
 ``slices``: whole blocks as the job runs them (log-probabilities, the best 256 of every code), each in a process of its
-own for its peak memory. A slice of items or of codes is extrapolated to 1,000,000 x 65,536 linearly in pairs: too much
-rather than too little, because lists of few items change more often and what an item costs once is paid for few codes.
+own for its peak memory: the whole job of a million items for a dot product over two books, slices of it for the others.
+A slice of items or of codes is extrapolated to 1,000,000 x 65,536 linearly in pairs: too much rather than too little,
+because lists of few items change more often and what an item costs once is paid for few codes.
 
     python benchmarks/offline_scoring.py [--rounds 15] [--no-slices] [--out benchmarks/results/offline_scoring.json]
 """
@@ -47,8 +48,7 @@ from sparcode.index.survivors import Survivors
 WIDTH, HIDDEN, CODEWORDS, LENGTH = 64, 128, 256, 256
 CODES, ITEMS, ALL_ITEMS = CODEWORDS**2, 4096, 1_000_000
 SLICES = (
-    ("dot", 2, ALL_ITEMS, 2048), ("dot", 1, ALL_ITEMS, 2048), ("dot", 2, 65_536, CODES), ("dot", 1, 16_384, CODES),
-    ("hadamard", 2, 4096, CODES),
+    ("dot", 2, ALL_ITEMS, CODES), ("dot", 1, ALL_ITEMS, 2048), ("dot", 1, 16_384, CODES), ("hadamard", 2, 4096, CODES),
 )  # fmt: skip
 """Scorer, books, items, codes."""
 
