@@ -16,9 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from sparcode.errors import BudgetError
+from sparcode.index.reservoir import largest
 from sparcode.index.shards import Candidates
+from sparcode.index.survivors import best_first, key_of
 
 LATENCY_SHARE = 0.5
 """mu as a share of the single cut when only storage is limited."""
@@ -91,12 +94,14 @@ def budget_cut(
     most_postings: int | None = None,
     most_reads: float | None = None,
     reads: np.ndarray | None = None,
+    lam: float | None = None,
 ) -> Cut:
     """Solve the two-price rule for at most ``most_postings`` postings and ``most_reads`` postings a query.
 
     ``traffic`` (C,) training uses of each code; ``reads`` (C,) mean times a validation query reads the code; every
     list keeps its ``floor`` best. ``zero``: score that counts as nothing (the candidates' threshold or minus the
-    trained bias). Raises BudgetError when the floors alone are too much.
+    trained bias). ``lam``: the memory price, when it was found beforehand on a sample. Raises BudgetError when the
+    floors alone are too much.
     """
     values = candidates.values.astype(np.float64) - zero
     codes = candidates.codes
@@ -104,7 +109,9 @@ def budget_cut(
     weight = np.zeros(len(traffic)) if reads is None else np.asarray(reads, np.float64)
     solver = _Solver(values, codes, forced, 1.0 / pi_of(traffic), weight)
     solver.refuse_if_impossible(most_postings, most_reads)
-    if most_postings is not None and most_reads is None:
+    if most_postings is not None and lam is not None:
+        kept, mu, lam = solver.at_price(lam, most_postings, most_reads)
+    elif most_postings is not None and most_reads is None:
         kept, mu, lam = solver.by_storage(most_postings)
     elif most_postings is None and most_reads is not None:
         kept, mu, lam = solver.by_reads(most_reads)
@@ -126,11 +133,24 @@ def _offset(values: np.ndarray, kept: np.ndarray, forced: np.ndarray) -> float:
 
 def best_of_each(candidates: Candidates, floor: int) -> np.ndarray:
     """Return (P,) bool: the ``floor`` best pairs of each code, ties by smaller item."""
-    codes = candidates.codes
-    order = np.lexsort((candidates.items, -candidates.values, codes))
-    rank = np.arange(len(codes)) - candidates.indptr[codes]
-    chosen = np.zeros(len(codes), bool)
-    chosen[order] = rank < floor
+    return mark_best(candidates.indptr, candidates.items, candidates.values, floor)
+
+
+@njit(cache=True, nogil=True)
+def mark_best(indptr, items, values, floor):  # type: ignore[no-untyped-def]
+    """Return the mask of ``best_of_each``; ``indptr`` (C + 1,), ``items`` and ``values`` (P,)."""
+    chosen = np.zeros(values.shape[0], np.bool_)
+    for code in range(indptr.shape[0] - 1):
+        low, high = indptr[code], indptr[code + 1]
+        if high - low <= floor:
+            chosen[low:high] = True
+        elif floor > 0:
+            keys = np.empty(high - low, np.uint64)
+            for place in range(low, high):
+                keys[place - low] = key_of(values[place], items[place])
+            last = best_first(keys, high - low, floor)
+            for place in range(low, high):
+                chosen[place] = key_of(values[place], items[place]) >= last
     return chosen
 
 
@@ -141,12 +161,20 @@ class _Solver:
         self, values: np.ndarray, codes: np.ndarray, forced: np.ndarray, price: np.ndarray, reads: np.ndarray
     ) -> None:
         self.values, self.forced = values, forced
-        self.cost = reads[codes]
-        self.pair_price = price[codes]
+        self.codes, self.reads, self.price = codes, reads, price
         self.merit = np.where(forced, np.inf, values)  # what the floor keeps comes first at any price
 
+    @property
+    def cost(self) -> np.ndarray:
+        """(P,) float64 reads of each pair by a query."""
+        return np.asarray(self.reads[self.codes])
+
+    def spent(self, kept: np.ndarray) -> float:
+        """Return the postings a query reads of the kept pairs (P,) bool."""
+        return float(np.bincount(self.codes[kept], minlength=len(self.reads)) @ self.reads)
+
     def refuse_if_impossible(self, most_postings: int | None, most_reads: float | None) -> None:
-        least, least_reads = int(self.forced.sum()), float(self.cost[self.forced].sum())
+        least, least_reads = int(self.forced.sum()), self.spent(self.forced)
         if most_postings is not None and most_postings < least:
             raise BudgetError(f"budget of {most_postings} postings found, the shortest lists need {least} postings")
         if most_reads is not None and most_reads < least_reads:
@@ -156,7 +184,7 @@ class _Solver:
 
     def best(self, lam: float, count: int) -> tuple[np.ndarray, float]:
         """Keep the floors and, by key, as many others as make ``count``; return the mask and the last key kept."""
-        keys = self.merit - lam * self.pair_price
+        keys = self.merit - lam * self.price[self.codes]
         if count >= len(keys):
             return np.ones(len(keys), bool), float(keys.min(initial=0.0))
         kept = np.zeros(len(keys), bool)
@@ -167,18 +195,24 @@ class _Solver:
             return kept, float(last)
         return kept, 0.0
 
+    def at_price(self, lam: float, count: int, most: float | None) -> tuple[np.ndarray, float, float]:
+        kept, last = self.best(lam, count)
+        if most is not None and self.spent(kept) > most:
+            return self.by_reads(most)
+        return kept, last if np.isfinite(last) else 0.0, lam
+
     def by_storage(self, count: int) -> tuple[np.ndarray, float, float]:
         kept, single = self.best(0.0, count)
         if kept.all() or not np.isfinite(single) or single <= 0.0:
             return kept, 0.0 if not np.isfinite(single) else single, 0.0
         wanted = LATENCY_SHARE * single
-        lam = self._largest(lambda lam: self.best(lam, count)[1] >= wanted, single)
+        lam = largest(lambda lam: self.best(lam, count)[1] >= wanted, single)
         kept, last = self.best(lam, count)
         return kept, last, lam
 
     def by_reads(self, most: float) -> tuple[np.ndarray, float, float]:
-        order = np.argsort(-self.merit, kind="stable")
-        spent = np.cumsum(self.cost[order])
+        order, cost = np.argsort(-self.merit, kind="stable"), self.cost
+        spent = np.cumsum(cost[order])
         fits = int(np.searchsorted(spent, most * (1 + 1e-12), side="right"))
         kept = np.zeros(len(order), bool)
         kept[order[:fits]] = True
@@ -187,36 +221,23 @@ class _Solver:
             # A posting of a busy code may not fit where the next ones do; only near the end, to land within 2 %.
             if left <= 0.02 * most:
                 break
-            if 0 < self.cost[place] <= left:
+            if 0 < cost[place] <= left:
                 kept[place] = True
-                left -= self.cost[place]
+                left -= cost[place]
         merit = kept & ~self.forced
         return kept, float(self.values[merit].min()) if merit.any() else 0.0, 0.0
 
     def by_both(self, count: int, most: float) -> tuple[np.ndarray, float, float]:
         kept, last = self.best(0.0, count)
-        if self.cost[kept].sum() > most:
+        if self.spent(kept) > most:
             return self.by_reads(most)
         if kept.all() or not np.isfinite(last) or last <= 0.0:
             return kept, 0.0 if not np.isfinite(last) else last, 0.0
 
         def affordable(lam: float) -> bool:
             mask, key = self.best(lam, count)
-            return key >= 0.0 and float(self.cost[mask].sum()) <= most
+            return key >= 0.0 and self.spent(mask) <= most
 
-        lam = self._largest(affordable, last)
+        lam = largest(affordable, last)
         kept, last = self.best(lam, count)
         return kept, last, lam
-
-    @staticmethod
-    def _largest(holds, start: float) -> float:  # type: ignore[no-untyped-def]
-        """Return the largest price for which ``holds`` (true at 0, then false for good), by bisection."""
-        low, high = 0.0, start
-        for _ in range(60):
-            if not holds(high):
-                break
-            low, high = high, high * 2
-        for _ in range(24):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if holds(middle) else (low, middle)
-        return low

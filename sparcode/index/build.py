@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from sparcode.errors import BudgetError, CorruptIndexError, RunError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.assembly import assemble, select
-from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut, length_cut
+from sparcode.index.budget import LATENCY_SHARE, Cut, bias_cut, budget_cut, density_cut, length_cut, pi_of
 from sparcode.index.encoder import Encoder
 from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
 from sparcode.index.fit import default_settings, fit_settings
@@ -32,6 +33,7 @@ from sparcode.index.item_family import make_item_family
 from sparcode.index.layout import MAX_CODE_TABLE, Index, composite
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
+from sparcode.index.reservoir import Reservoir, draw, sampled_codes, solve_prices
 from sparcode.index.runners import Runner, build_runner
 from sparcode.index.scoring import CodeScorer, ListScorer
 from sparcode.index.searcher import Searcher
@@ -40,7 +42,6 @@ from sparcode.index.store import publish
 from sparcode.index.stored import Stored, busiest, fallback_table, nearest_rows
 from sparcode.index.word_lists import open_word_lists
 from sparcode.run import Run
-from sparcode.seeding import generator
 
 LONGEST_SHARE = 1 / 16
 """Largest mean list, as a share of the items, when nothing says how much to keep and no bias was trained in."""
@@ -50,10 +51,15 @@ AFFORDED = 16
 """Policy budget: no more codes are stored than the storage can give this many postings each."""
 HEAD_ROOM = 4.0
 """Candidates scored for a budget, as a multiple of what it can keep; the solver needs room to move."""
+MOST_CANDIDATES = 1 << 24
+"""Policy budget: beyond so many candidates, prices are found on a sample and few more than fit are scored."""
+PRICE_SLACK = 1.15
+"""Candidates scored at such prices, as a multiple of what fits; doubled when they did not suffice."""
+LEAST_USED = 0.98
+"""Policy budget: share of what is allowed that is used, as far as there are pairs."""
 ITEM_SHARE = 0.6
 """Policy budget: share of the bytes that the postings of item lists may take when there are learned codes too."""
 POSTING_BYTES = 4
-SAMPLE_PAIRS = 1 << 22
 
 Progress = Callable[[int, int], None]
 
@@ -262,15 +268,42 @@ class Job:
             return candidates, length_cut(candidates, self._trained_zero(scorer))
         pairs = len(stored.codes) * self.item_count
         share = self._share(scorer, stored, reads, item_reads)
-        sample = sampled_scores(scorer, stored.codes)
-        floor = self._floor(scorer)
+        sample = draw(scorer, sampled_codes(stored.codes, self.item_count))
         while True:
             threshold = self._threshold(scorer, sample, share)
-            candidates = self._score(stored, threshold, floor)
-            cut = self._apply(scorer, candidates, stored, reads, item_reads, threshold)
+            if self.settings.policy == "budget" and share * pairs > MOST_CANDIDATES and np.isfinite(threshold):
+                candidates, cut = self._cut_at_prices(scorer, stored, reads, item_reads, threshold)
+            else:
+                candidates = self._score(stored, threshold, self._floor(scorer))
+                cut = self._apply(scorer, candidates, stored, reads, item_reads, threshold)
             if not cut.exhausted or len(candidates.values) == pairs or self._trained_zero(scorer) == threshold:
                 return candidates, cut
             share = min(1.0, 4 * share)
+
+    def _cut_at_prices(
+        self, scorer: ListScorer, stored: Stored, reads: np.ndarray, item_reads: float, zero: float
+    ) -> tuple[Candidates, Cut]:
+        """Solve the budget on a sample, score under each code's own threshold, and land on the budget exactly."""
+        price, floor = 1.0 / pi_of(stored.traffic), self._floor(scorer)
+        postings, wish = self._limits(stored, item_reads)
+        sample = draw(scorer, stored.codes, zero)
+        prices = solve_prices(sample, price, reads, zero, postings, wish, LATENCY_SHARE)
+        slack = PRICE_SLACK
+        while True:
+            keys = sample.values.astype(np.float64) - prices.lam * price[sample.codes]
+            levels = [
+                sample.level(keys, most * slack, cost) for most, cost in ((postings, None), (wish, reads)) if most
+            ]
+            mu = max(zero, *levels)
+            candidates = self._score(stored, (mu + prices.lam * price).astype(np.float32), floor)
+            cut = self._apply(scorer, candidates, stored, reads, item_reads, zero, prices.lam)
+            # A posting of a busy code may not fit where those of others would, had they been scored.
+            used = float(np.bincount(candidates.codes[cut.kept], minlength=len(reads)) @ reads)
+            short = wish is not None and used < LEAST_USED * wish and cut.kept.sum() < LEAST_USED * (postings or np.inf)
+            cut = replace(cut, exhausted=bool(cut.exhausted or short))
+            if mu <= zero or not cut.exhausted:
+                return candidates, cut
+            slack *= 2
 
     def _share(self, scorer: ListScorer, stored: Stored, reads: np.ndarray, item_reads: float) -> float:
         """Return the share of pairs worth scoring into candidates; 0 when the threshold is known beforehand."""
@@ -306,11 +339,12 @@ class Job:
             return None
         return min(self.config.families.learned.length / self.item_count, LONGEST_SHARE)
 
-    def _threshold(self, scorer: ListScorer, sample: np.ndarray, share: float) -> float:
+    def _threshold(self, scorer: ListScorer, sample: Reservoir, share: float) -> float:
         trained = self._trained_zero(scorer)
         if self.settings.policy == "global-bias" and share == 0.0:
             return -self.settings.bias if self.settings.bias is not None else float(trained or 0.0)
-        low = -np.inf if share >= 1.0 else float(np.quantile(sample, 1.0 - share))
+        most = share * float(sample.weights.sum())
+        low = -np.inf if share >= 1.0 else sample.level(sample.values.astype(np.float64), most)
         # Under a budget a trained bias still says what is worth nothing; global-bias with a density overrules it.
         return low if trained is None or self.settings.policy == "global-bias" else max(low, trained)
 
@@ -319,9 +353,20 @@ class Job:
         fixed = self._fixed_bytes(len(stored.codes), stored.codes.shape[1], stored.codewords)
         return int((self.settings.budget_mb * 1e6 - fixed) // POSTING_BYTES)
 
+    def _limits(self, stored: Stored, item_reads: float) -> tuple[int | None, float | None]:
+        """Return the most learned postings, and the most of them a query may read."""
+        wish = self.settings.postings_per_query
+        if wish is not None and wish < item_reads:
+            raise BudgetError(
+                f"budget of {wish:g} postings a query found, the {' and '.join(reversed(self.list_reads))} lists alone "
+                f"need {_up_to(item_reads)}; shorten them (families.item.length or history) or raise the budget"
+            )
+        postings = None if self.settings.budget_mb is None else self._most_postings(stored)
+        return postings, None if wish is None else wish - item_reads
+
     def _apply(
         self, scorer: ListScorer, candidates: Candidates, stored: Stored, reads: np.ndarray,
-        item_reads: float, threshold: float,
+        item_reads: float, threshold: float, lam: float | None = None,
     ) -> Cut:  # fmt: skip
         pairs = len(stored.codes) * self.item_count
         if self.settings.policy == "global-bias":
@@ -329,18 +374,12 @@ class Job:
             if wanted is None:
                 return bias_cut(candidates, -threshold)
             return density_cut(candidates, round(wanted * pairs), pairs)
-        wish = self.settings.postings_per_query
-        if wish is not None and wish < item_reads:
-            raise BudgetError(
-                f"budget of {wish:g} postings a query found, the {' and '.join(reversed(self.list_reads))} lists alone "
-                f"need {_up_to(item_reads)}; shorten them (families.item.length or history) or raise the budget"
-            )
+        postings, wish = self._limits(stored, item_reads)
         zero = threshold if np.isfinite(threshold) else float(candidates.values.min(initial=0.0))
         try:
             return budget_cut(
                 candidates, stored.traffic, zero=zero, floor=self._floor(scorer), reads=reads,
-                most_postings=None if self.settings.budget_mb is None else self._most_postings(stored),
-                most_reads=None if wish is None else wish - item_reads,
+                most_postings=postings, most_reads=wish, lam=lam,
             )  # fmt: skip
         except BudgetError:
             least = float(np.minimum(np.diff(candidates.indptr), self._floor(scorer)) @ reads) + item_reads
@@ -349,16 +388,17 @@ class Job:
                 f"shortest lists; the smallest feasible is {_up_to(least)} postings a query"
             ) from None
 
-    def _score(self, stored: Stored, threshold: float, floor: int) -> Candidates:
+    def _score(self, stored: Stored, threshold: float | np.ndarray, floor: int) -> Candidates:
         began = time.perf_counter()
-        identity = [self.run.model_hash, threshold.hex(), floor, self.settings.block_codes, len(stored.codes)]
-        digest = hashlib.sha256(json.dumps(identity).encode() + stored.codes.tobytes()).hexdigest()[:16]
-        folder = self.work / digest
+        thresholds = np.array(np.broadcast_to(np.asarray(threshold, np.float32), len(stored.codes)))
+        identity = [self.run.model_hash, floor, self.settings.block_codes, len(stored.codes)]
+        content = json.dumps(identity).encode() + stored.codes.tobytes() + thresholds.tobytes()
+        folder = self.work / hashlib.sha256(content).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        write_arrays(folder / "stored.safetensors", {"codes": stored.codes})
+        write_arrays(folder / "stored.safetensors", {"codes": stored.codes, "thresholds": thresholds})
         size = self.settings.block_codes
         blocks = [
-            Block(str(self.model), str(folder), start, min(start + size, len(stored.codes)), threshold, floor)
+            Block(str(self.model), str(folder), start, min(start + size, len(stored.codes)), floor)
             for start in range(0, len(stored.codes), size)
         ]
         self.report(0, len(blocks))
@@ -384,21 +424,9 @@ class Job:
             "density_percent": 100.0 * float(lengths.sum()) / pairs,
             "mean_list": float(lengths.mean()), "longest_list": int(lengths.max(initial=0)),
             "empty_lists": int((lengths == 0).sum()),
-            "items_in_no_list": self.item_count - len(np.unique(kept.items)),
+            "items_in_no_list": int((np.bincount(kept.items, minlength=self.item_count) == 0).sum()),
             "postings_per_query": mean, "validation_queries": made.queries,
         } | word_postings | self.list_info  # fmt: skip
-
-
-def sampled_scores(scorer: ListScorer, codes: np.ndarray) -> np.ndarray:
-    """Return scores (X,) float32 of a fixed random sample of codes and runs of items; all pairs when they are few."""
-    rng = generator(0, "threshold sample")
-    most = max(1, min(512, SAMPLE_PAIRS // scorer.item_count if scorer.item_count <= 8192 else 512))
-    chosen = codes if len(codes) <= most else codes[np.sort(rng.choice(len(codes), most, replace=False))]
-    plan = scorer.plan(chosen)
-    if scorer.item_count <= 8192:
-        return scorer.scores(plan).reshape(-1)
-    starts = np.sort(rng.choice(scorer.item_count // 64, 128, replace=False)) * 64
-    return np.concatenate([scorer.scores(plan, int(start), int(start) + 64).reshape(-1) for start in starts])
 
 
 def query_settings(

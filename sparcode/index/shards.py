@@ -35,22 +35,22 @@ class Candidates(NamedTuple):
 
     @property
     def codes(self) -> np.ndarray:
-        """(P,) int64 row of every pair."""
-        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        """(P,) int32 row of every pair."""
+        return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
 
 
 @dataclass(frozen=True)
 class Block:
     """Codes ``start:stop`` of ``<folder>/stored.safetensors``; small, so that it travels to other processes.
 
-    Kept are pairs with a score above ``threshold`` and the best ``floor`` pairs of every code.
+    Kept are pairs with a score above the code's threshold, which stands in the same file, and the best ``floor`` pairs
+    of every code.
     """
 
     model: str
     folder: str
     start: int
     stop: int
-    threshold: float
     floor: int
 
     @property
@@ -80,12 +80,11 @@ def run_block(block: Block) -> int:
         return len(read_arrays(block.path, verify=True)["items"])
     except CorruptIndexError:
         pass  # absent, or damaged by a crash of the machine: made again
-    stored = read_arrays(Path(block.folder) / "stored.safetensors")["codes"]
+    stored = read_arrays(Path(block.folder) / "stored.safetensors")
+    codes, thresholds = (np.array(stored[name][block.start : block.stop]) for name in ("codes", "thresholds"))
     # The stamp keeps a long-lived worker from using arrays of a model that was replaced meanwhile.
     stamp = (Path(block.model) / "rescorer.safetensors").stat().st_mtime_ns
-    found = score_block(
-        _cached_scorer(block.model, stamp), np.array(stored[block.start : block.stop]), block.threshold, block.floor
-    )
+    found = score_block(_cached_scorer(block.model, stamp), codes, thresholds, block.floor)
     write_arrays(block.path, found._asdict())
     return len(found.items)
 
@@ -102,14 +101,16 @@ def read_shards(blocks: list[Block]) -> Candidates:
     )
 
 
-def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float, floor: int) -> Candidates:
+def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float | np.ndarray, floor: int) -> Candidates:
     """Return the pairs of codes (C, M) and all items above ``threshold``, and the best ``floor`` of each code.
 
-    Of equal values the smaller item stays. A threshold of inf leaves the best ``floor`` alone.
+    ``threshold``: one for all codes or (C,) float32; inf leaves the best ``floor`` alone. Of equal values the smaller
+    item stays.
     """
     plan = scorer.plan(codes)
     inner, inner_plan, shift = unshifted(scorer, plan, len(codes))
-    survivors = Survivors(np.full(len(codes), threshold, np.float32), min(floor, scorer.item_count), shift)
+    thresholds = np.broadcast_to(np.asarray(threshold, np.float32), len(codes))
+    survivors = Survivors(thresholds, min(floor, scorer.item_count), shift)
     for start, stop in item_ranges(scorer.item_count, floor):
         collect(inner, inner_plan, start, stop, survivors)
     rows, items, values = survivors.finish()

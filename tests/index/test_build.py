@@ -18,7 +18,7 @@ from sparcode.files import write_json
 from sparcode.index import build as module
 from sparcode.index import shards
 from sparcode.index.arrays import read_arrays, write_arrays
-from sparcode.index.build import build_index, sampled_scores
+from sparcode.index.build import build_index
 from sparcode.index.codes import decode
 from sparcode.index.layout import Index, composite
 from sparcode.index.rescorer import Rescorer
@@ -317,16 +317,18 @@ def test_a_run_without_codes_is_refused(run):
         build_index(run)
 
 
-def test_large_catalogues_are_sampled():
-    class Ramp:
-        item_count = 20_000
+NAMES = {"budget_mb": "cache_bytes", "postings_per_query": "postings_per_query"}
 
-        def plan(self, codes: np.ndarray) -> np.ndarray:
-            return codes
 
-        def scores(self, plan: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
-            return np.tile(np.arange(start, stop, dtype=np.float32)[:, None], (1, len(plan)))
-
-    sample = sampled_scores(Ramp(), np.zeros((700, 2), np.uint16))
-    assert len(sample) < 700 * 20_000
-    assert np.quantile(sample, 0.9) == pytest.approx(18_000, rel=0.05)
+@pytest.mark.parametrize("limits", [["budget_mb"], ["postings_per_query"], [*NAMES]])
+def test_prices_found_on_a_sample_meet_the_budget(run, limits, monkeypatch):
+    monkeypatch.setattr(module, "MOST_CANDIDATES", 0)
+    whole, least = build_index(run, density=100.0), build_index(run, density=0.5)
+    for share in (0.15, 0.4, 0.7):
+        wanted = {key: least[name] + share * (whole[name] - least[name]) for key, name in NAMES.items()}
+        wanted["budget_mb"] /= 1e6
+        wanted = {key: wanted[key] for key in limits}
+        summary = build_index(run, **wanted)
+        ratios = [summary["postings_per_query"] / wanted.get("postings_per_query", np.inf)]
+        ratios.append(summary["cache_bytes"] / 1e6 / wanted.get("budget_mb", np.inf))
+        assert 0.98 <= max(ratios) <= 1.0, (wanted, ratios)
