@@ -72,9 +72,9 @@ def seen_items(item_count: int) -> st.SearchStrategy[list[int]]:
 
 
 def queries(rows: int, item_count: int) -> st.SearchStrategy[Query]:
-    """A query of up to eight lists, few of them different, with weights for either accumulator."""
-    row = st.integers(0, rows - 1)
-    pairs = st.lists(st.tuples(row, WEIGHTS), max_size=8)
+    """A query of up to eight lists (often one), few of them different, with weights for either accumulator."""
+    row = st.tuples(st.integers(0, rows - 1), WEIGHTS)
+    pairs = st.one_of(st.lists(row, min_size=1, max_size=1), st.lists(row, max_size=8))
     return st.builds(
         lambda some, seen: Query([row for row, _ in some], [weight for _, weight in some], seen),
         pairs, seen_items(item_count),
@@ -100,13 +100,16 @@ def flat(parts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def uncompiled() -> Iterator[dict[str, int]]:
-    """Run the block on the Python source of every kernel a searcher can reach; yield the calls made, by name."""
+    """Run the block on the Python source of every kernel a searcher looks up by name; yield the calls made, by name.
+
+    Make searchers before: one may hold entry points that were compiled for it, and what it holds stays compiled.
+    """
     calls: dict[str, int] = {}
     with pytest.MonkeyPatch.context() as patch:
         for module in _kernel_modules():
-            for name, value in list(vars(module).items()):
-                if hasattr(value, "py_func"):
-                    patch.setattr(module, name, _counted(name, value.py_func, calls))
+            dispatchers = [(name, value) for name, value in vars(module).items() if hasattr(value, "py_func")]
+            for name, value in dispatchers:
+                patch.setattr(module, name, _counted(name, value.py_func, calls))
         yield calls
 
 

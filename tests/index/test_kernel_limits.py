@@ -92,9 +92,6 @@ def test_uncompiled_kernels_equal_the_reference(world):
     compiled = batch(searcher, world)
     with limit_worlds.uncompiled() as calls:
         plain = batch(searcher, world)
-        assert [single(searcher, world, query) for query in world.queries] == [
-            expected(world, query) for query in world.queries
-        ]
         check_sums(searcher, world)
     assert sum(calls.values()) > 0, "the searcher reached no kernel in its uncompiled form"
     check_batch(plain, world)
