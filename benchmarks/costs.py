@@ -6,7 +6,7 @@ formula are fitted to its curve. Writes benchmarks/results/costs.json and costs.
 docs/costs.md. About five minutes, most of them building graphs.
 
     python benchmarks/costs.py             measure, fit, write
-    python benchmarks/costs.py --page      write tables and plot again from the JSON
+    python benchmarks/costs.py --page      fit, and write tables and plot again, from the JSON
     python benchmarks/costs.py --only scoring --only rescoring     measure some curves again, keep the others
 """
 
@@ -45,7 +45,7 @@ def measured(plan: curves.Plan, names: Sequence[str], earlier: dict[str, Any]) -
             measured_at[name] = {"created": when, "commit": git_commit(), "machine": machine_info()}
     return {
         "question": "What do building, storing and retrieving cost, by formula and by the clock?",
-        "threads": 1, "measured": measured_at, "curves": found, "fits": fits.fit_all(found),
+        "threads": 1, "measured": measured_at, "curves": found,
     }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure what is asked for and write results, plot and page; return the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=CURVES, help="measure this curve; repeatable")
-    parser.add_argument("--page", action="store_true", help="measure nothing")
+    parser.add_argument("--page", action="store_true", help="fit and write, measure nothing")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see whether everything runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "costs.json")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of costs.md and images/costs.png")
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if not options.page:
         plan = curves.SMALL if options.small else curves.Plan()
         document = measured(plan, options.only or CURVES, document)
-        write_json(options.out, document)
+    document["fits"] = fits.fit_all(document["curves"])
+    write_json(options.out, document)
     page.write(document, options.out.with_suffix(".md"), options.docs)
     print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
     return document

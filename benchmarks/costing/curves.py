@@ -28,7 +28,7 @@ class Plan:
 
     items: tuple[int, ...] = (10_000, 30_000, 100_000, 300_000)
     codes: tuple[int, ...] = (1024, 4096, 16384, 65536)
-    lists: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    lists: tuple[int, ...] = (16, 64, 128, 256, 512, 1024)
     tokens: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     results: tuple[int, ...] = (10, 100, 1000)
     widths: tuple[int, ...] = (32, 64, 128)
@@ -38,6 +38,8 @@ class Plan:
     scored_codes: tuple[int, ...] = (1024, 4096, 16384)
     hidden: tuple[int, ...] = (32, 64, 128)
     base: tuple[int, int, int, int, int] = (100_000, 16384, 256, 8, 10)
+    crossed: tuple[tuple[int, int], ...] = ((16, 32), (64, 32), (1024, 2))
+    """(p, K_u) beside the curves, without which a list and its postings cannot be told apart."""
     held_out: tuple[tuple[int, int, int, int, int], ...] = (
         (100_000, 65536, 12, 50, 100), (30_000, 4096, 512, 4, 100), (300_000, 16384, 128, 16, 10)
     )  # fmt: skip
@@ -50,8 +52,7 @@ class Plan:
 SMALL = Plan(
     items=(600, 1200), codes=(16, 32), lists=(8, 16), tokens=(1, 2, 4), results=(5, 10), widths=(8, 16), efs=(8, 16),
     beams=(2, 4), candidates=(10, 20), scored_codes=(16, 32), hidden=(4, 8), base=(600, 32, 16, 4, 5),
-    held_out=((1200, 16, 8, 3, 10),), width=16,
-    queries=6, rounds=2,
+    crossed=((8, 2),), held_out=((1200, 16, 8, 3, 10),), width=16, queries=6, rounds=2,
 )  # fmt: skip
 """Everything once, in a second; the times say nothing."""
 
@@ -64,12 +65,13 @@ def retrieval(plan: Plan) -> tuple[list[Point], list[Point]]:
 
 
 def search_sizes(plan: Plan) -> list[tuple[int, int, int, int, int]]:
-    """Return (n, C, p, K_u, k) of every search: the base with one of the five replaced, each once."""
+    """Return (n, C, p, K_u, k) of every search: the base with one of the five replaced, or p and K_u, each once."""
     sweeps = (plan.items, plan.codes, plan.lists, plan.tokens, plan.results)
     replaced = [
         (*plan.base[:place], value, *plan.base[place + 1 :]) for place, sweep in enumerate(sweeps) for value in sweep
     ]
-    return list(dict.fromkeys([plan.base, *replaced]))
+    crossed = [(*plan.base[:2], mean_list, tokens, plan.base[4]) for mean_list, tokens in plan.crossed]
+    return list(dict.fromkeys([plan.base, *replaced, *crossed]))
 
 
 def searches(plan: Plan) -> list[Subject]:
@@ -125,6 +127,7 @@ def hnsw_graphs(plan: Plan) -> tuple[dict[int, Any], list[Point]]:
         graph.add(found[start:items])
         seconds += time.thread_time() - began
         graphs[items], start = faiss.clone_index(graph), items
+        print(f"graph of {items:,} items after {seconds:.1f} s", flush=True)
         points.append({
             "system": "hnsw", "items": items, "width": plan.width, "links": LINKS, "ef_construction": EF_CONSTRUCTION,
             "seconds": round(seconds, 3), "bytes": int(faiss.serialize_index(graph).nbytes),

@@ -31,10 +31,10 @@ def scan_terms(point: Point) -> Terms:
 
 
 def walk_terms(point: Point) -> Terms:
-    """A call and the distances computed (dearer as vectors and links leave the near caches)."""
+    """A call, distances (dearer as vectors and links leave the near caches), ef pops, each a look at ef candidates."""
     return {
         "call": 1.0, "distance": point["distances"],
-        "distance · log10(n / 10⁴)": point["distances"] * max(decades(point), 0.0),
+        "distance · log10(n / 10⁴)": point["distances"] * max(decades(point), 0.0), "ef²": point["ef"] ** 2,
     }  # fmt: skip
 
 
@@ -69,9 +69,9 @@ def graph_terms(point: Point) -> Terms:
     return {"item": point["items"], "item · log10(n / 10⁴)": point["items"] * max(decades(point), 0.0)}
 
 
-def distance_terms(point: Point) -> Terms:
-    """Distances of a search: a walk down, and ef candidates whose neighbours are mostly new ones in a larger graph."""
-    return {"walk": 1.0, "ef": point["ef"], "ef · log10(n / 10⁴)": point["ef"] * max(decades(point), 0.0)}
+def distance_powers(point: Point) -> Terms:
+    """Distances of a search go about with a power of ef (neighbours were seen before) and one of n."""
+    return {"ef": point["ef"] / 100, "n": point["items"] / 1e4}
 
 
 class Model(NamedTuple):
@@ -83,13 +83,15 @@ class Model(NamedTuple):
     value: str = "p50_us"
     unit: float = 1e3
     """Constants are told in units of 1 / ``unit`` of the value: nanoseconds for microseconds."""
+    power: bool = False
+    """The value is a factor times each term to the power of its constant, instead of a sum."""
 
 
 MODELS = {
     "search": Model("retrieval", "sparcode", search_terms),
     "scan": Model("retrieval", "exact", scan_terms),
     "walk": Model("retrieval", "hnsw", walk_terms),
-    "distances": Model("retrieval", "hnsw", distance_terms, "distances", 1.0),
+    "distances": Model("retrieval", "hnsw", distance_powers, "distances", 1.0, power=True),
     "decoding": Model("decoding", "semantic-id", decoding_terms),
     "rescoring": Model("rescoring", "sparcode", rescoring_terms),
     "scoring": Model("scoring", "sparcode", scoring_terms),
@@ -103,18 +105,41 @@ def fit_all(curves: dict[str, list[Point]]) -> dict[str, dict[str, Any]]:
 
 
 def fit(model: Model, curves: dict[str, list[Point]]) -> dict[str, Any]:
-    """Fit one model by least squares of relative errors, no constant below zero."""
+    """Fit one model by least squares of relative errors, no constant of a sum below zero."""
     points = points_of(model, curves)
     terms = [model.terms(point) for point in points]
     values = np.array([point[model.value] for point in points], np.float64)
-    matrix = np.array([list(each.values()) for each in terms], np.float64) / values[:, None]
-    constants = non_negative(matrix, np.ones(len(points)))
-    ratios = 1 / np.maximum(matrix @ constants, 1e-12)
-    told = {name: float(f"{value * model.unit:.4g}") for name, value in zip(terms[0], constants, strict=True)}
+    matrix = np.array([list(each.values()) for each in terms], np.float64)
+    solve = powers if model.power else sums
+    told = {
+        name: float(f"{value * (1 if model.power else model.unit):.4g}")
+        for name, value in zip((*(["factor"] if model.power else []), *terms[0]), solve(matrix, values), strict=True)
+    }
+    ratios = values / np.array([explained(model, told, point) for point in points])
     return {
         "constants": told, "points": len(points), "ratio_low": round(float(ratios.min()), 3),
         "ratio_median": round(float(np.median(ratios)), 3), "ratio_high": round(float(ratios.max()), 3),
     }  # fmt: skip
+
+
+def sums(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return x >= 0 with matrix x about ``values``."""
+    return non_negative(matrix / values[:, None], np.ones(len(values)))
+
+
+def powers(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a factor and exponents: ``values`` are about factor * product of columns to their exponents."""
+    logs = np.column_stack([np.ones(len(values)), np.log(matrix)])
+    found = np.linalg.lstsq(logs, np.log(values), rcond=None)[0]
+    return np.array([math.exp(found[0]), *found[1:]])
+
+
+def explained(model: Model, constants: Terms, point: Point) -> float:
+    """Return what a formula with given constants says of a point, in the unit of its value; never zero."""
+    terms = model.terms(point)
+    if model.power:
+        return constants["factor"] * math.prod(count ** constants[name] for name, count in terms.items())
+    return max(sum(constants[name] * count for name, count in terms.items()) / model.unit, 1e-12)
 
 
 def points_of(model: Model, curves: dict[str, list[Point]]) -> list[Point]:
@@ -125,9 +150,7 @@ def points_of(model: Model, curves: dict[str, list[Point]]) -> list[Point]:
 
 def predicted(name: str, fits: dict[str, dict[str, Any]], point: Point) -> float:
     """Return what the formula with the fitted (and rounded) constants says of a point, in the unit of its value."""
-    model = MODELS[name]
-    constants = fits[name]["constants"]
-    return sum(constants[term] * count for term, count in model.terms(point).items()) / model.unit
+    return explained(MODELS[name], fits[name]["constants"], point)
 
 
 def non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

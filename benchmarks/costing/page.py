@@ -204,11 +204,18 @@ def constants(document: Document) -> str:
     body = []
     for name, model in MODELS.items():
         fitted = document["fits"][name]
-        unit = "" if model.unit == 1 else " ns"
-        terms = " + ".join(f"{value:g}{unit} × {term}" for term, value in fitted["constants"].items() if value)
+        terms = _power(fitted["constants"]) if model.power else _sum(fitted["constants"])
         low, middle, high = (fitted[key] for key in ("ratio_low", "ratio_median", "ratio_high"))
         body.append([name, str(fitted["points"]), terms, f"{low:.2f} .. {middle:.2f} .. {high:.2f}"])
     return table(["model", "points", "fitted", "measured / predicted"], body)
+
+
+def _sum(told: dict[str, float]) -> str:
+    return " + ".join(f"{value:g} ns × {term}" for term, value in told.items() if value)
+
+
+def _power(told: dict[str, float]) -> str:
+    return f"{told['factor']:g} × (ef / 100)^{told['ef']:g} × (n / 10⁴)^{told['n']:g}"
 
 
 def machine(document: Document) -> str:
@@ -268,11 +275,22 @@ def plot(document: Document, path: Path) -> None:
         draw(axes, document)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        _ticks(axes.xaxis)
+        _ticks(axes.yaxis)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)
+
+
+def _ticks(axis: Any) -> None:
+    """Label 1, 2 and 5 of each decade, in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def _curve(
