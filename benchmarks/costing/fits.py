@@ -11,6 +11,9 @@ import numpy as np
 Point = dict[str, Any]
 Terms = dict[str, float]
 
+LAST_CACHE = 16e6
+"""Bytes that stay in the last cache between two scans; of more, nothing does."""
+
 
 def decades(point: Point) -> float:
     """Return log10(n / 10^4): how many times the data of an item grew beyond the near caches."""
@@ -26,8 +29,12 @@ def search_terms(point: Point) -> Terms:
 
 
 def scan_terms(point: Point) -> Terms:
-    """A call, n d products, n items looked at for the best k."""
-    return {"call": 1.0, "product": point["items"] * point["width"], "item": point["items"]}
+    """A call, n d products, n items looked at for the best k, and all bytes again where they outgrow the last cache."""
+    size = 4 * point["items"] * point["width"]
+    return {
+        "call": 1.0, "product": point["items"] * point["width"], "item": point["items"],
+        "byte from memory": size if size > LAST_CACHE else 0.0,
+    }  # fmt: skip
 
 
 def walk_terms(point: Point) -> Terms:

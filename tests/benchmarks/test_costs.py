@@ -254,9 +254,18 @@ def test_a_fit_finds_planted_constants_and_leaves_out_what_is_not_there(bench):
         for n, d in itertools.product((100, 1000, 10_000), (8, 16, 64))
     ]
     found = fits.fit(fits.MODELS["scan"], {"retrieval": points})
-    assert found["constants"] == {"call": 2000.0, "product": 0.25, "item": pytest.approx(0, abs=1e-6)}
+    assert found["constants"] == {
+        "call": 2000.0, "product": 0.25, "item": pytest.approx(0, abs=1e-6), "byte from memory": 0.0,
+    }  # fmt: skip
     assert (found["ratio_low"], found["ratio_median"], found["ratio_high"]) == (1, 1, 1)
     assert fits.predicted("scan", {"scan": found}, points[0]) == pytest.approx(points[0]["p50_us"])
+    walks = [
+        {"system": "hnsw", "items": n, "ef": ef, "distances": 300 * (ef / 100) ** 0.75 * (n / 1e4) ** 0.125}
+        for n, ef in itertools.product((1000, 10_000, 30_000), (8, 64))
+    ]
+    told = fits.fit(fits.MODELS["distances"], {"retrieval": walks})
+    assert told["constants"] == {"factor": 300.0, "ef": 0.75, "n": 0.125}
+    assert fits.predicted("distances", {"distances": told}, walks[1]) == pytest.approx(walks[1]["distances"])
     matrix = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]])
     assert fits.non_negative(matrix, np.array([3.0, 2.0, 1.0])).tolist() == pytest.approx([2, 0])
     assert fits.non_negative(-matrix, np.ones(3)).tolist() == [0, 0]
