@@ -113,7 +113,7 @@ def fit_all(curves: dict[str, list[Point]]) -> dict[str, dict[str, Any]]:
 
 def fit(model: Model, curves: dict[str, list[Point]]) -> dict[str, Any]:
     """Fit one model by least squares of relative errors, no constant of a sum below zero."""
-    points = points_of(model, curves)
+    points = fitted_points(model, curves)
     terms = [model.terms(point) for point in points]
     values = np.array([point[model.value] for point in points], np.float64)
     matrix = np.array([list(each.values()) for each in terms], np.float64)
@@ -149,7 +149,7 @@ def explained(model: Model, constants: Terms, point: Point) -> float:
     return max(sum(constants[name] * count for name, count in terms.items()) / model.unit, 1e-12)
 
 
-def points_of(model: Model, curves: dict[str, list[Point]]) -> list[Point]:
+def fitted_points(model: Model, curves: dict[str, list[Point]]) -> list[Point]:
     """Return the points a model is fitted to."""
     points = [point for point in curves[model.curve] if point["system"] == model.system]
     return [point for point in points if not point.get("held_out")]

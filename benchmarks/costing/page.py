@@ -1,16 +1,18 @@
-"""Tables and plot of the costs, and their places in docs/costs.md: ``<!-- begin NAME -->`` .. ``<!-- end NAME -->``."""
+"""Tables of the costs, and their places in docs/costs.md: ``<!-- begin NAME -->`` .. ``<!-- end NAME -->``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from costing import formulas
+from costing.choose import points_of, usual_width, varied_points
 from costing.fits import MODELS, predicted
+from costing.plot import plot
 from sparcode.errors import DataError
-from sparcode.files import atomic_path, write_text
+from sparcode.files import write_text
 from sparcode.report.tables import markdown
 
 Point = dict[str, Any]
@@ -86,13 +88,13 @@ def counts() -> str:
 def storing(curves: dict[str, list[Point]]) -> str:
     """Bytes by formula beside bytes of the arrays and of the serialised graph."""
     body = []
-    for point in _of(curves["retrieval"], "sparcode", list=MEAN_LIST, tokens=TOKENS, k=10, held_out=False):
+    for point in points_of(curves["retrieval"], "sparcode", list=MEAN_LIST, tokens=TOKENS, k=10, held_out=False):
         said = formulas.cache_bytes(point["codes"], point["postings"])
         body.append(_stored(f"SparCode lists, C = {point['codes']:,}, P = {point['postings']:,}", point, said))
     for point in curves["graphs"]:
         said = formulas.hnsw_bytes(point["items"], point["width"], point["links"])
         body.append(_stored(f"HNSW, m = {point['links']}", point, said))
-    for point in _of(curves["retrieval"], "exact"):
+    for point in points_of(curves["retrieval"], "exact"):
         body.append(
             _stored(f"vectors, d = {point['width']}", point, formulas.exact_bytes(point["items"], point["width"]))
         )
@@ -108,11 +110,11 @@ def _stored(what: str, point: Point, said: float) -> list[str]:
 def items(document: Document) -> str:
     """All systems over n."""
     retrieval = document["curves"]["retrieval"]
-    ours = {p["items"]: p for p in _base(retrieval, "items")}
-    scans = {p["items"]: p for p in _of(retrieval, "exact", width=_usual_width(retrieval))}
-    middle = sorted({p["ef"] for p in _of(retrieval, "hnsw")})
+    ours = {p["items"]: p for p in varied_points(retrieval, "items")}
+    scans = {p["items"]: p for p in points_of(retrieval, "exact", width=usual_width(retrieval))}
+    middle = sorted({p["ef"] for p in points_of(retrieval, "hnsw")})
     ef = middle[len(middle) // 2]
-    graph = {p["items"]: p for p in _of(retrieval, "hnsw", ef=ef)}
+    graph = {p["items"]: p for p in points_of(retrieval, "hnsw", ef=ef)}
     body = [
         [f"{n:,}", *_pair(document, "search", ours[n]), *_pair(document, "scan", scans[n]),
          *_pair(document, "walk", graph[n])]
@@ -126,7 +128,7 @@ def query(document: Document) -> str:
     retrieval = document["curves"]["retrieval"]
     body = []
     for what, label in (("tokens", "K_u"), ("list", "p"), ("codes", "C"), ("k", "k")):
-        for point in _base(retrieval, what):
+        for point in varied_points(retrieval, what):
             body.append([f"{label} = {point[what]:,}", f"{point['read']:,.0f}", f"{point['touched']:,.0f}",
                          *_pair(document, "search", point)])  # fmt: skip
     return table(["varied", "postings read", "items touched", "µs", "ratio"], body)
@@ -137,7 +139,7 @@ def held_out(document: Document) -> str:
     body = [
         [*(f"{point[key]:,}" for key in ("items", "codes", "list", "tokens", "k")), f"{point['read']:,.0f}",
          *_pair(document, "search", point)]
-        for point in _of(document["curves"]["retrieval"], "sparcode", held_out=True)
+        for point in points_of(document["curves"]["retrieval"], "sparcode", held_out=True)
     ]  # fmt: skip
     return table(["n", "C", "p", "K_u", "k", "postings read", "µs", "ratio"], body)
 
@@ -148,7 +150,7 @@ def walks(document: Document) -> str:
         [f"{point['items']:,}", str(point["ef"]), f"{point['distances']:,.0f}",
          _ratio(point["distances"] / predicted("distances", document["fits"], point)),
          *_pair(document, "walk", point)]
-        for point in _of(document["curves"]["retrieval"], "hnsw")
+        for point in points_of(document["curves"]["retrieval"], "hnsw")
     ]  # fmt: skip
     return table(["n", "ef", "distances", "ratio", "µs", "ratio"], body)
 
@@ -244,122 +246,3 @@ def _pair(document: Document, model: str, point: Point) -> list[str]:
 
 def _ratio(value: float) -> str:
     return f"{value:.2f}"
-
-
-def _of(points: list[Point], system: str, **wanted: Any) -> list[Point]:
-    return [p for p in points if p["system"] == system and all(p.get(key) == value for key, value in wanted.items())]
-
-
-def _base(points: list[Point], varied: str) -> list[Point]:
-    """Return SparCode's points that differ from the first one (the base) in ``varied`` alone, in rising order."""
-    ours = _of(points, "sparcode", held_out=False)
-    fixed = {key: ours[0][key] for key in ("items", "codes", "list", "tokens", "k") if key != varied}
-    return sorted(_of(ours, "sparcode", **fixed), key=lambda point: point[varied])
-
-
-def _usual_width(points: list[Point]) -> int:
-    return next(point["width"] for point in points if point["system"] == "hnsw")
-
-
-def plot(document: Document, path: Path) -> None:
-    """Draw measured points and the lines of the formulas, six panels, as one PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels: list[Callable[[Any, Document], None]] = [
-        _draw_items, _draw_read, _draw_graphs, _draw_beams, _draw_candidates, _draw_scoring,
-    ]  # fmt: skip
-    for axes, draw in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
-        draw(axes, document)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        _ticks(axes.xaxis)
-        _ticks(axes.yaxis)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=90)
-
-
-def _ticks(axis: Any) -> None:
-    """Label 1, 2 and 5 of each decade, in plain numbers."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}")
-
-
-def _curve(
-    axes: Any, document: Document, model: str, points: list[Point], x: Callable[[Point], float], label: str
-) -> None:
-    """Dots where it was measured, a line where the formula says."""
-    points = sorted(points, key=x)
-    places = [x(point) for point in points]
-    value = MODELS[model].value
-    [line] = axes.plot(places, [predicted(model, document["fits"], point) for point in points], linewidth=1)
-    axes.plot(places, [point[value] for point in points], "o", markersize=4, color=line.get_color(), label=label)
-
-
-def _draw_items(axes: Any, document: Document) -> None:
-    retrieval = document["curves"]["retrieval"]
-    _curve(axes, document, "search", _base(retrieval, "items"), _items, "SparCode")
-    _curve(axes, document, "scan", _of(retrieval, "exact", width=_usual_width(retrieval)), _items, "scan")
-    for ef in sorted({point["ef"] for point in _of(retrieval, "hnsw")}):
-        _curve(axes, document, "walk", _of(retrieval, "hnsw", ef=ef), _items, f"HNSW, ef = {ef}")
-    axes.set_title("A query over items (dots measured, lines formula)", fontsize=9)
-    axes.set_xlabel("n")
-    axes.set_ylabel("µs, p50")
-
-
-def _items(point: Point) -> float:
-    return float(point["items"])
-
-
-def _draw_read(axes: Any, document: Document) -> None:
-    retrieval = document["curves"]["retrieval"]
-    for what, label in (("tokens", "K_u varied"), ("list", "p varied"), ("codes", "C varied")):
-        _curve(axes, document, "search", _base(retrieval, what), lambda point: float(point["read"]), label)
-    axes.set_title("SparCode over postings read", fontsize=9)
-    axes.set_xlabel("postings")
-    axes.set_ylabel("µs, p50")
-
-
-def _draw_graphs(axes: Any, document: Document) -> None:
-    _curve(axes, document, "graph", document["curves"]["graphs"], _items, "HNSW")
-    axes.set_title("Building a graph", fontsize=9)
-    axes.set_xlabel("n")
-    axes.set_ylabel("s")
-
-
-def _draw_beams(axes: Any, document: Document) -> None:
-    for layers in (0, 4):
-        points = [point for point in document["curves"]["decoding"] if point["layers"] == layers]
-        label = f"{layers} decoder layers" if layers else "output layers alone"
-        _curve(axes, document, "decoding", points, lambda point: float(point["beams"]), label)
-    axes.set_title("Decoding semantic IDs", fontsize=9)
-    axes.set_xlabel("beams")
-    axes.set_ylabel("µs, p50")
-
-
-def _draw_candidates(axes: Any, document: Document) -> None:
-    for kind in ("dot", "hadamard"):
-        points = [point for point in document["curves"]["rescoring"] if point["kind"] == kind]
-        _curve(axes, document, "rescoring", points, lambda point: float(point["candidates"]), kind)
-    axes.set_title("Rescoring over candidates", fontsize=9)
-    axes.set_xlabel("R")
-    axes.set_ylabel("µs, p50")
-
-
-def _draw_scoring(axes: Any, document: Document) -> None:
-    for item_tokens in (1, 4):
-        points = [point for point in document["curves"]["scoring"] if point["item_tokens"] == item_tokens]
-        most = max(point["hidden"] for point in points)
-        same = [point for point in points if point["hidden"] == most]
-        _curve(axes, document, "scoring", same, lambda point: float(point["codes"]), f"H = {most}, K_c = {item_tokens}")
-    axes.set_title("Offline scoring of an item over codes", fontsize=9)
-    axes.set_xlabel("C")
-    axes.set_ylabel("µs an item")

@@ -330,7 +330,7 @@ def test_numbers_told_in_words_follow_from_the_formulas(bench, formulas):
     text = PAGE.read_text(encoding="utf-8")
     page, decoder = bench.page, formulas.Decoder()
     assert f"takes {formulas.hnsw_bytes(1, 64, 32):.0f} bytes an item" in text
-    assert f"fewer\nthan {formulas.hnsw_bytes(1, 64, 32) / 4:.0f}" in text
+    assert f"fewer than {formulas.hnsw_bytes(1, 64, 32) / 4:.0f}" in text
     sizes = f"p = {page.MEAN_LIST}, K_u = {page.TOKENS}, M = 2, N = 256, d = {page.WIDTH}, H = {page.HIDDEN}"
     assert sizes in text
     assert f"L = {decoder.levels}, D = {decoder.layers}, w = {decoder.width}" in text
