@@ -3,7 +3,7 @@
 SparCode, two-tower with a scan of all items, two-tower with HNSW (faiss), and decoding of semantic IDs, on synthetic
 worlds, one thread. Curves over n, C, list length, K_u, k, ef, beams, candidates and hidden units; the constants of each
 formula are fitted to its curve. Writes benchmarks/results/costs.json and costs.md, the plot, and the tables of
-docs/costs.md. About five minutes, most of them building graphs.
+docs/costs.md. About six minutes of an idle core, most of them building graphs.
 
     python benchmarks/costs.py             measure, fit, write
     python benchmarks/costs.py --page      fit, and write tables and plot again, from the JSON

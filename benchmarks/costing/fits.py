@@ -21,9 +21,11 @@ def decades(point: Point) -> float:
 
 
 def search_terms(point: Point) -> Terms:
-    """A call, K_u lists, postings read (dearer as the accumulator leaves the near caches), k results."""
+    """A call, K_u lists (dearer the more bytes all lists take), postings read (dearer the larger the accumulator), k."""
+    far = max(math.log10(4 * point["postings"] / 1e6), 0.0)
     return {
-        "call": 1.0, "list": point["tokens"], "posting": point["read"],
+        "call": 1.0, "list": point["tokens"], "list · log10(4 P / 10⁶)": point["tokens"] * far,
+        "posting": point["read"],
         "posting · log10(n / 10⁴)": point["read"] * max(decades(point), 0.0), "result": point["k"],
     }  # fmt: skip
 

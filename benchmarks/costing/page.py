@@ -88,7 +88,8 @@ def counts() -> str:
 def storing(curves: dict[str, list[Point]]) -> str:
     """Bytes by formula beside bytes of the arrays and of the serialised graph."""
     body = []
-    for point in points_of(curves["retrieval"], "sparcode", list=MEAN_LIST, tokens=TOKENS, k=10, held_out=False):
+    lists = points_of(curves["retrieval"], "sparcode", list=MEAN_LIST, tokens=TOKENS, k=10, held_out=False)
+    for point in sorted(lists, key=lambda point: (point["items"], point["codes"])):
         said = formulas.cache_bytes(point["codes"], point["postings"])
         body.append(_stored(f"SparCode lists, C = {point['codes']:,}, P = {point['postings']:,}", point, said))
     for point in curves["graphs"]:
