@@ -21,7 +21,7 @@ def decades(point: Point) -> float:
 
 
 def search_terms(point: Point) -> Terms:
-    """A call, K_u lists (dearer the more bytes all lists take), postings read (dearer the larger the accumulator), k."""
+    """A call, K_u lists (dearer the more bytes all lists take), postings (dearer the larger the accumulator), k."""
     far = max(math.log10(4 * point["postings"] / 1e6), 0.0)
     return {
         "call": 1.0, "list": point["tokens"], "list · log10(4 P / 10⁶)": point["tokens"] * far,

@@ -21,6 +21,7 @@ Document = dict[str, Any]
 SETTINGS = ((10_000, 4096), (100_000, 16384), (1_000_000, 65536))
 """(n, C) of the table of counts."""
 MEAN_LIST, TOKENS, WIDTH, LINKS, HIDDEN, BEAMS = 256, 8, 64, 32, 128, 20
+CANDIDATES = 100
 LIBRARIES = ("numpy", "numba", "faiss-cpu")
 
 
@@ -73,9 +74,11 @@ def counts() -> str:
         postings = codes * MEAN_LIST
         words = 2 * min(256, codes)
         body += [
-            [f"{n:,}", "SparCode", mega(formulas.cache_bytes(codes, postings, codes, 2, 65536)),
+            [f"{n:,}", "SparCode, cache", mega(formulas.cache_bytes(codes, postings, codes, 2, 65536)),
              f"{formulas.postings_read(TOKENS, MEAN_LIST):,.0f} postings",
              mega(formulas.scoring_products(n, codes, words, WIDTH // 2, WIDTH, 1, HIDDEN))],
+            ["", f"and rescoring R = {CANDIDATES}", mega(formulas.rescoring_bytes(n, WIDTH, 1, HIDDEN)),
+             f"{formulas.rescoring_products(CANDIDATES, TOKENS, WIDTH, 1, HIDDEN):,} products", "0"],
             ["", "scan", mega(formulas.exact_bytes(n, WIDTH)), f"{formulas.exact_products(n, WIDTH):,} products", "0"],
             ["", "HNSW", mega(formulas.hnsw_bytes(n, WIDTH, LINKS)), "distances, see below", "see below"],
             ["", "semantic IDs", mega(formulas.semantic_id_bytes(n, decoder)),
