@@ -25,6 +25,7 @@ from numba import njit
 from sparcode.errors import CorruptIndexError
 from sparcode.index.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.index.mixture import Mixture, mixture_shapes
+from sparcode.index.rescorer_dot import dot_candidates
 
 KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
 ITEM_BLOCK = 4096
@@ -193,6 +194,9 @@ def score_candidates(  # type: ignore[no-untyped-def]
     ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
     """
     width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
+    if units == 0 and interaction.shape[0] == 0:
+        dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out)
+        return
     buffer = np.empty(size, np.float32)
     folded = np.empty((size, units), np.float32)
     start = np.empty(units, np.float32)
