@@ -10,7 +10,15 @@ import numpy as np
 
 from sparcode.config import ItemFamilyConfig
 from sparcode.index.arrays import open_encoder_files, read_arrays
-from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists, weigh_own, with_repeats
+from sparcode.index.item_lists import (
+    Neighbours,
+    best_neighbours,
+    lists_of,
+    merge_lists,
+    weigh_items,
+    weigh_own,
+    with_repeats,
+)
 from sparcode.index.transitions import Transitions
 from sparcode.types import Sequences
 
@@ -22,7 +30,9 @@ LONGEST = 60
 class ListSettings:
     """What item lists are made of. ``decay``: query weights decay^age, None = the additive model's own.
 
-    ``own_weight``: factor of the value by which a list holds its own item, where repeats are ranked.
+    ``own_weight``: factor of the value by which a list holds its own item, where repeats are ranked. ``new_gain``:
+    factor of items without training events. No count speaks for them, so beside counted items they rank low; validation
+    cannot choose it, because it hardly ever asks for them.
     """
 
     length: int = 40
@@ -30,6 +40,7 @@ class ListSettings:
     counted_weight: float = 4.0
     decay: float | None = None
     own_weight: float = 1.0
+    new_gain: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -40,13 +51,15 @@ class ListSettings:
 class ItemEvidence:
     """What a run knows of item -> item: ``neighbours`` and ``age_weights`` of the additive model, ``counted`` lists.
 
-    ``own``: neighbours and counts say of an item too how well it follows itself.
+    ``own``: neighbours and counts say of an item too how well it follows itself. ``new`` (n,) bool: items without
+    training events, if there are any.
     """
 
     neighbours: Neighbours | None
     age_weights: np.ndarray | None
     counted: Transitions | None
     own: bool = False
+    new: np.ndarray | None = None
 
     def lists(self, settings: ListSettings) -> Transitions:
         """Return the merged lists."""
@@ -56,7 +69,8 @@ class ItemEvidence:
         if self.counted is not None:
             alone = self.neighbours is None
             parts.append((1.0 if alone else settings.counted_weight, self.counted))
-        return weigh_own(merge_lists(parts), settings.own_weight)
+        lists = weigh_own(merge_lists(parts), settings.own_weight)
+        return lists if self.new is None else weigh_items(lists, self.new, settings.new_gain)
 
     def weights(self, settings: ListSettings, history: int) -> np.ndarray:
         """Return the query weights (<= history,) of ages 0, 1, ..., the largest one 1."""
@@ -74,6 +88,7 @@ def fixed_settings(evidence: ItemEvidence, config: ItemFamilyConfig) -> ListSett
         usual.cut if config.additive_cut is None else config.additive_cut,
         usual.counted_weight if config.counted_weight is None else config.counted_weight,
         None if evidence.age_weights is not None else config.decay,
+        new_gain=config.new_gain,
     )
 
 
