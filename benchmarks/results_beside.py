@@ -18,9 +18,9 @@ ARMS = (
 
 def sections(folder: Path) -> list[str]:
     """Return the sections for which ``folder`` holds results; each has a heading of its own."""
-    sparse = [_density(path) for path in sorted(folder.glob("sparsity-*.json"))]
+    sparse = [text for path in sorted(folder.glob("sparsity-*.json")) if (text := _density(path))]
     peers = [row for path in sorted(folder.glob("peer_rectools-*.json")) for row in read_json(path)["rows"]]
-    found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if any(sparse) else []
+    found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if sparse else []
     return [*found, _rectools(peers)] if peers else found
 
 
