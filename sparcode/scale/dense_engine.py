@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sparcode.errors import ConfigError, CorruptIndexError
-from sparcode.eval.machine import one_thread
 from sparcode.scale import peer_folder
+from sparcode.scale.build_clock import BuildTime, timed_build
 from sparcode.scale.peers import Parameters, with_overrides
 
 
@@ -26,9 +25,9 @@ class DenseEngine:
     kind: ClassVar[str]
     most_items: ClassVar[int | None] = None
 
-    def __init__(self, index: Any, shape: tuple[int, int], build_seconds: float, settings: dict[str, Any]) -> None:
+    def __init__(self, index: Any, shape: tuple[int, int], taken: BuildTime, settings: dict[str, Any]) -> None:
         self.item_count, self.width = shape
-        self.build_seconds = build_seconds
+        self.build_seconds, self.build_cpu_seconds = taken
         self.settings = settings
         self._index = index
         self._bytes: int | None = None
@@ -40,11 +39,8 @@ class DenseEngine:
         _check_vectors(vectors)
         chosen = {**with_overrides(cls.defaults(*vectors.shape), settings, cls.name), "seed": seed}
         cls._library()
-        with one_thread():
-            started = time.perf_counter()
-            index = cls._construct(vectors, chosen)
-            seconds = time.perf_counter() - started
-        return cls(index, vectors.shape, seconds, chosen)
+        index, taken = timed_build(lambda: cls._construct(vectors, chosen))
+        return cls(index, vectors.shape, taken, chosen)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -55,7 +51,10 @@ class DenseEngine:
         try:
             shape = int(manifest["item_count"]), int(manifest["width"])
             index = cls._read(folder, shape, manifest["settings"])
-            return cls(index, shape, float(manifest["build_seconds"]), manifest["settings"])
+            taken = BuildTime(float(manifest["build_seconds"]), float(manifest["build_cpu_seconds"]))
+            peer = cls(index, shape, taken, manifest["settings"])
+            peer._bytes = int(manifest["bytes"])
+            return peer
         except (OSError, RuntimeError, ValueError, KeyError) as problem:
             what = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
             raise CorruptIndexError(f"{folder} cannot be opened by {cls.name} ({what}); build it again") from problem
@@ -69,7 +68,9 @@ class DenseEngine:
             "name": self.name,
             "item_count": self.item_count,
             "width": self.width,
+            "bytes": self._bytes,
             "build_seconds": self.build_seconds,
+            "build_cpu_seconds": self.build_cpu_seconds,
             "settings": self.settings,
         }
         peer_folder.finish(folder, manifest)

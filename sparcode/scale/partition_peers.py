@@ -112,6 +112,7 @@ PEERS = (IvfFlat, IvfPq)
 def _seed_clustering(index: Any, seed: int) -> None:
     index.cp.seed = _seed31(seed)
     index.cp.max_points_per_centroid = _TRAINING_POINTS_A_LIST
+    index.cp.min_points_per_centroid = 1  # changes nothing but a warning on standard error
 
 
 def _seed31(seed: int) -> int:

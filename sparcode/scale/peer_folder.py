@@ -24,11 +24,14 @@ def finish(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, name: str) -> dict[str, Any]:
-    """Return what ``finish`` wrote; CorruptIndexError when it is missing or says another engine."""
+    """Return what ``finish`` wrote; CorruptIndexError when it is missing, says another engine or other sizes."""
     manifest = read_json(folder / MANIFEST)
     found = manifest.get("name") if isinstance(manifest, dict) else None
     if found != name:
         raise CorruptIndexError(f"{folder} holds the engine {found!r}, expected {name!r}; give the folder of {name!r}")
+    stored, expected = payload_bytes(folder), manifest.get("bytes")
+    if stored != expected:
+        raise CorruptIndexError(f"{folder} holds {stored} bytes, its manifest says {expected}; build it again")
     return manifest
 
 

@@ -23,13 +23,15 @@ class DensePeer(Protocol):
     """An engine over item vectors. Ids are row numbers of the vectors; -1 fills places where it found fewer than k.
 
     ``kind``: exact, graph or partition. ``most_items``: largest set on which it is measured unless asked for, None
-    for any. ``build_seconds``: wall time of the build, kept by ``save``. ``settings``: built with these, JSON-able.
+    for any. ``build_seconds``, ``build_cpu_seconds``: wall and processor time of the build, kept by ``save``.
+    ``settings``: built with these, JSON-able.
     """
 
     name: str
     kind: str
     most_items: int | None
     build_seconds: float
+    build_cpu_seconds: float
     settings: dict[str, Any]
 
     @classmethod
@@ -82,6 +84,7 @@ class SparsePeer(Protocol):
     exact: bool
     most_items: int | None
     build_seconds: float
+    build_cpu_seconds: float
     settings: dict[str, Any]
 
     @classmethod
@@ -90,7 +93,7 @@ class SparsePeer(Protocol):
     ) -> Self:
         """Take over lists: ``indptr`` (rows + 1,) uint64, ``postings`` (P,) uint32, id << 8 | impact, ids ascending.
 
-        ``build_seconds`` is the time to bring them into the engine's own form. Raises as ``DensePeer.build``.
+        The times of the build are those to bring them into the engine's own form. Raises as ``DensePeer.build``.
         """
         ...
 

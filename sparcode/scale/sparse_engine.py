@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sparcode.errors import ConfigError
-from sparcode.eval.machine import one_thread
+from sparcode.scale.build_clock import BuildTime, timed_build
 from sparcode.scale.peers import with_overrides
 
 
@@ -22,9 +21,9 @@ class SparseEngine:
     exact: ClassVar[bool] = True
     most_items: ClassVar[int | None] = None
 
-    def __init__(self, lists: Any, item_count: int, build_seconds: float, settings: dict[str, Any]) -> None:
+    def __init__(self, lists: Any, item_count: int, taken: BuildTime, settings: dict[str, Any]) -> None:
         self.item_count = item_count
-        self.build_seconds = build_seconds
+        self.build_seconds, self.build_cpu_seconds = taken
         self.settings = settings
         self._lists = lists
         self._prepare()
@@ -37,11 +36,8 @@ class SparseEngine:
         _check_lists(indptr, postings)
         chosen = {**with_overrides(cls.defaults(), settings, cls.name), "seed": seed}
         cls._library()
-        with one_thread():
-            started = time.perf_counter()
-            lists = cls._construct(indptr, postings, item_count, chosen)
-            seconds = time.perf_counter() - started
-        return cls(lists, item_count, seconds, chosen)
+        lists, taken = timed_build(lambda: cls._construct(indptr, postings, item_count, chosen))
+        return cls(lists, item_count, taken, chosen)
 
     def search_batch(self, rows: np.ndarray, weights: np.ndarray, indptr: np.ndarray, k: int) -> np.ndarray:
         """Return (B, k) ids, one query after the other: what an engine without a batch call does."""

@@ -66,7 +66,8 @@ class ScipyCsr(SparseEngine):
 
     def search_batch(self, rows: np.ndarray, weights: np.ndarray, indptr: np.ndarray, k: int) -> np.ndarray:
         """Return (B, k) ids: one product for all queries."""
-        sums = self._product(rows, weights, indptr.astype(np.int32))
+        low, high = int(indptr[0]), int(indptr[-1])
+        sums = self._product(rows[low:high], weights[low:high], (indptr - low).astype(np.int32))
         ids = np.full((len(indptr) - 1, k), -1, np.int32)
         edges = sums.indptr.tolist()
         for query, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):

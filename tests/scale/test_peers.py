@@ -127,6 +127,7 @@ def test_saved_and_loaded_it_answers_the_same(dense: DenseEngine, queries: np.nd
     again.set(parameters)
     assert (answers(again, queries) == answers(dense, queries)).all()
     assert (again.build_seconds, again.settings) == (dense.build_seconds, dense.settings)
+    assert again.build_cpu_seconds == dense.build_cpu_seconds
     assert again.bytes == pytest.approx(dense.bytes, rel=0.001)
     assert dense.bytes == sum(path.stat().st_size for path in (tmp_path / "peer").iterdir() if path.name != "peer.json")
 
@@ -188,8 +189,21 @@ def test_incomplete_damaged_and_foreign_folders_are_refused(dense: DenseEngine, 
     for path in folder.iterdir():
         if path.name != "peer.json":
             path.unlink()
+    with pytest.raises(CorruptIndexError, match=r"holds 0 bytes.*build it again"):
+        type(dense).load(folder)
+    (folder / "peer.json").write_text(json.dumps({**manifest, "bytes": 0}))
     with pytest.raises(CorruptIndexError, match="build it again"):
         type(dense).load(folder)
+
+
+def test_a_truncated_file_is_refused_by_name(dense: DenseEngine, tmp_path: Path) -> None:
+    dense.save(tmp_path)
+    largest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    whole = largest.stat().st_size
+    with largest.open("r+b") as stream:
+        stream.truncate(whole - 1)
+    with pytest.raises(CorruptIndexError, match="its manifest says"):
+        type(dense).load(tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(LIBRARIES))
@@ -202,6 +216,18 @@ def test_a_missing_library_names_the_extra(
     arguments = (vectors,) if name in dense_peers() else (*lists, N)
     with pytest.raises(MissingExtraError, match=r"sparcode\[bench\]"):
         {**dense_peers(), **sparse_peers()}[name].build(*arguments)
+
+
+@pytest.mark.parametrize("items", [1, 63, 500, 3000])
+def test_exact_ids_are_the_sorted_scores_ties_by_id(items: int) -> None:
+    random = np.random.default_rng(items)
+    vectors = random.integers(-2, 3, (items, 4)).astype(np.float32)
+    queries = random.integers(-2, 3, (5, 4)).astype(np.float32)
+    expected = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")
+    for k in (1, 10, 100):
+        found = exact_ids(vectors, queries, k)
+        np.testing.assert_array_equal(found[:, :items], expected[:, :k])
+        assert (found[:, items:] == -1).all()
 
 
 def test_grids_rise_and_hold_what_k_needs() -> None:
@@ -339,6 +365,14 @@ def test_sums_are_those_of_the_lists(
                 np.testing.assert_array_equal(got, expected)
             shares.append(min(1.0, got.sum() / expected.sum()))
     assert np.mean(shares) > 0.99
+
+
+def test_a_part_of_a_batch_is_answered_as_in_the_whole(
+    sparse: SparseEngine, asked: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    rows, weights, indptr = asked
+    part = sparse.search_batch(rows, weights, indptr[5:12], 10)
+    np.testing.assert_array_equal(part, sparse.search_batch(rows, weights, indptr, 10)[5:11])
 
 
 def test_sparse_answers_repeat(
