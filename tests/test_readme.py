@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-READS_A_RUN = {"query", "predict", "similar", "explain", "info", "evaluate", "benchmark"}
+READS_A_RUN = {"query", "predict", "similar", "explain", "info", "evaluate", "benchmark", "export"}
 
 
 def blocks(language: str) -> list[str]:
@@ -52,7 +52,7 @@ def replaced(words: list[str], run: TinyRun, folder: Path) -> list[str]:
             (folder / "users.txt").write_text(f"{run.user}\n", encoding="utf-8")
             result.append(str(folder / "users.txt"))
         else:
-            in_folder = word.endswith((".json", ".parquet"))
+            in_folder = word.endswith((".json", ".parquet", ".onnx"))
             result.append(values.get(option, str(folder / word) if in_folder else word))
     return result
 
