@@ -105,4 +105,6 @@ def _rectools(rows: Sequence[Row]) -> str:
         "split and the same ranking; the epoch is the best of validation among those trained",
         "training alone is counted; positions: targets of the loss, padding not counted",
     ]
+    if any(row["epochs"] == row["best_epoch"] for row in rows):
+        lines.append("where the best epoch is the last, training was stopped by the clock while validation still rose")
     return "## RecTools' SASRec on the same machine\n\n" + table(header, body) + notes(lines)

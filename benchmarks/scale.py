@@ -1,6 +1,6 @@
 """The engine at 10 thousand, 100 thousand and a million items: `sparcode benchmark --scale`, kept with the repository.
 
-    python benchmarks/scale.py                      # docs/scale.md, docs/scale-*.png, benchmarks/results/scale.json
+    python benchmarks/scale.py          # docs/scale.md, docs/images/scale-*.png, benchmarks/results/scale.json
     python benchmarks/scale.py --sizes 10000 --out runs/scale --no-publish
 
 Worlds, runs and peers stay in the work folder; what is finished there is not done again. A million items take about
@@ -15,19 +15,33 @@ from pathlib import Path
 
 from sparcode.eval.machine import pin_environment
 
+NOTES = ("<!-- notes:begin -->", "<!-- notes:end -->")
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def publish(out: Path, root: Path) -> list[Path]:
-    """Copy table and plots to ``docs`` and the JSON to ``benchmarks/results``; returns what was written."""
+    """Copy table and plots to ``docs`` and the JSON to ``benchmarks/results``; returns what was written.
+
+    What stands between the marks of ``NOTES`` in the page is written by hand and stays.
+    """
     written = [Path(shutil.copy(out / "scale.json", root / "benchmarks" / "results" / "scale.json"))]
     plots = sorted(out.glob("scale-*.png"))
     for plot in plots:
-        written.append(Path(shutil.copy(plot, root / "docs" / plot.name)))
-    pictures = "".join(f"\n![{plot.stem}]({plot.name})\n" for plot in plots)
+        written.append(Path(shutil.copy(plot, root / "docs" / "images" / plot.name)))
+    pictures = "".join(f"\n![{plot.stem}](images/{plot.name})\n" for plot in plots)
     page = root / "docs" / "scale.md"
-    page.write_text((out / "scale.md").read_text(encoding="utf-8") + "\n## Plots\n" + pictures, encoding="utf-8")
+    notes = notes_of(page.read_text(encoding="utf-8")) if page.exists() else "\n".join(NOTES)
+    table = (out / "scale.md").read_text(encoding="utf-8")
+    page.write_text(f"{table}\n{notes}\n\n## Plots\n{pictures}", encoding="utf-8")
     return [*written, page]
+
+
+def notes_of(text: str) -> str:
+    """Return what a page holds between the marks, marks included."""
+    first, last = NOTES
+    if first not in text or last not in text:
+        return "\n".join(NOTES)
+    return text[text.index(first) : text.index(last) + len(last)]
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from sparcode.index.encoder import Encoder
 from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
 from sparcode.index.fit import default_settings, fit_settings
 from sparcode.index.item_family import make_item_family
-from sparcode.index.layout import MAX_CODE_TABLE, Index, composite
+from sparcode.index.layout import MAX_CODE_TABLE, MAX_ITEMS, Index, composite
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
 from sparcode.index.reservoir import Reservoir, draw, sampled_codes, solve_prices
@@ -139,6 +139,8 @@ class Job:
         self.arrays = read_arrays(self.model / "encoder.safetensors")
         self.score_seconds = 0.0
         self.item_count = int(self.encoder.spec["items"])
+        if self.item_count > MAX_ITEMS:  # before hours of scoring
+            raise RunError(f"{run.folder} has {self.item_count:,} items; an index holds at most {MAX_ITEMS:,}")
         self.items: Arrays | None = None
         # Rows of segments stand before those of categories, which may be left out after the fit: the first family
         # gives the scale, and it must stay the one that was fitted.

@@ -30,11 +30,16 @@ def plot_scale(document: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _recall_latency(axes: list[Any], sizes: list[Size]) -> None:
-    """Curves of the dense engines at k = 10; ours are single points, at the recall of the two-tower's best."""
+    """Curves of the dense engines at k = 10; ours are points, at their share of the two-tower's best."""
     for place, size in zip(axes, sizes, strict=True):
         for name, cell in _measured(size).items():
-            curve = sorted((point["p50"], point["values"]["index_recall"]) for point in cell["10"]["curve"])
-            place.plot(*zip(*curve, strict=True), marker=".", label=name, color=_colour(size, name), linewidth=1)
+            place.plot(
+                *zip(*_front(cell["10"]["curve"]), strict=True),
+                marker=".",
+                label=name,
+                color=_colour(size, name),
+                linewidth=1,
+            )
         for name, colour in _OURS.items():
             time = size["retrieval"]["latency_us"]["10"][name]["p50"]
             recall = size["retrieval"]["index_recall"]["10"][name]
@@ -55,11 +60,12 @@ def _quality_latency(axes: list[Any], sizes: list[Size]) -> None:
             colour = _OURS.get(name.removesuffix("-cache"), "#2980b9")
             place.errorbar(time, value, yerr=[[value - low], [high - value]], color=colour, capsize=2, linewidth=0.8)
             marker = "o" if name in _OURS else "^" if name.endswith("-cache") else "s"
-            place.scatter(time, value, s=20 + 60 * (opened / 1e6) ** 0.5, color=colour, alpha=0.6, marker=marker)
-            place.annotate(
-                f"{name}\n{opened / 1e6:.1f} MB", (time, value), fontsize=6, xytext=(4, 4), textcoords="offset points"
+            label = f"{name}, {opened / 1e6:.1f} MB"
+            place.scatter(
+                time, value, s=20 + 60 * (opened / 1e6) ** 0.5, color=colour, alpha=0.6, marker=marker, label=label
             )
         _latency_axis(place, size, "NDCG@10 (95 % interval)")
+    _legend(axes, markerscale=0.5)
 
 
 def _growth(axes: list[Any], sizes: list[Size]) -> None:
@@ -111,9 +117,20 @@ def _threads(axes: list[Any], sizes: list[Size]) -> None:
     _legend(axes)
 
 
+def _front(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Return (p50, index recall) of the points that no faster one beats."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(curve, key=lambda point: (point["p50"], -point["values"]["index_recall"])):
+        if not front or point["values"]["index_recall"] > front[-1][1]:
+            front.append((point["p50"], point["values"]["index_recall"]))
+    return front
+
+
 def _latency_axis(place: Any, size: Size, label: str) -> None:
     place.set(xscale="log", xlabel="p50, µs (one thread)", ylabel=label, title=f"{size['items']:,} items")
-    place.grid(alpha=0.3)
+    place.xaxis.set_major_formatter("{x:g}")
+    place.xaxis.set_minor_formatter("")
+    place.grid(alpha=0.3, which="both")
 
 
 def _measured(size: Size) -> dict[str, Any]:
@@ -136,6 +153,6 @@ def _opened_bytes(size: Size, system: str) -> int:
     return int(size["dense"][name]["bytes"]) if name in size["dense"] else int(256 * size["items"])
 
 
-def _legend(axes: list[Any]) -> None:
+def _legend(axes: list[Any], markerscale: float = 1.0) -> None:
     for place in axes:
-        place.legend(fontsize=6)
+        place.legend(fontsize=6, markerscale=markerscale)
