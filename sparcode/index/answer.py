@@ -45,7 +45,7 @@ compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 @compiled
 def read_lists(  # type: ignore[no-untyped-def]
-    tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
+    tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
     first_learned, learned_weight, history, item_weights, first_item, rows, weights,
 ):  # fmt: skip
     """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
@@ -55,7 +55,7 @@ def read_lists(  # type: ignore[no-untyped-def]
     """
     learned = 0
     if code_rows.shape[0] > 0 and learned_weight > 0:
-        if product:
+        if residual is None:  # decided while compiling: the kernels of the other kind are then not compiled at all
             product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
         else:
             residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
@@ -184,7 +184,7 @@ def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
 @compiled
 def answer(  # type: ignore[no-untyped-def]
     tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, books, norms, turns, leading, rests,
-    book_rows, longest, product, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
+    book_rows, longest, residual, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
     rows, weights, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
     query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard,
     cached, evidence, scale,
@@ -200,7 +200,7 @@ def answer(  # type: ignore[no-untyped-def]
         if history[place] < 0 or history[place] >= len(narrow) - 1:
             return np.int64(BAD_HISTORY)
     learned, total = read_lists(
-        tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
+        tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
         first_learned, learned_weight, history, item_weights, first_item, rows, weights,
     )  # fmt: skip
     read, counts = rows[:total], weights[:total]
@@ -287,7 +287,7 @@ class OneQuery:
         table = np.zeros(0, np.int32) if resolver is None or resolver.table is None else resolver.table
         first_learned = 0 if resolver is None else resolver.first_row
         books = encoder.books[0]
-        self._learned = (*encoder.books, encoder.has_product_codes)
+        self._learned = (*encoder.books, None if encoder.has_product_codes else True)
         self._table = (read_only(table), first_learned, settings.learned_weight)
         item = pipeline.item_first_row
         by_age = np.array(() if item is None else settings.item_weights, np.int32)
