@@ -23,6 +23,7 @@ ARROWS = {
     "data": GROUND,
     "quantize": GROUND,
     "run": GROUND | {"data"},
+    "semantic_id": GROUND | {"data", "quantize", "index", "run"},
     "model": GROUND | {"data", "quantize"},
     "train": GROUND | {"data", "quantize", "model", "index", "run", "eval"},
     "index": GROUND | {"data", "quantize", "run"},
@@ -41,6 +42,7 @@ LAZY_ARROWS = {
     "sparcode/__init__.py": {"api"},
     "sparcode/api.py": {"train", "eval"},
     "sparcode/eval/run.py": {"retrievers", "report"},
+    "sparcode/semantic_id/codecs/autoencoder.py": {"train"},
 }
 
 # Third-party module -> files or folders that may import it; a trailing "()" means inside functions only.
@@ -169,7 +171,7 @@ def test_import_sparcode_is_light() -> None:
     assert not loaded_by("import sparcode; sparcode.__version__") & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "--help"], ["sid", "--help"], ["train", "--help"]])
 def test_help_is_light(arguments: list[str]) -> None:
     # typer itself checks the defaults of a command with pydantic when the help of that command is asked for.
     tolerated = set() if arguments[0].startswith("--") else {"pydantic"}
@@ -180,7 +182,7 @@ def test_help_is_light(arguments: list[str]) -> None:
 
 def test_the_serving_side_never_loads_the_training_side() -> None:
     # scipy is not asked for here: numba loads it by itself where it is installed. Running without it has its own test.
-    folders = ("index", "retrievers", "eval", "data", "quantize", "scale")
+    folders = ("index", "retrievers", "eval", "data", "quantize", "scale", "semantic_id")
     parts = [f"sparcode/{folder}" for folder in folders]
     names = [name_of(path).removesuffix(".py").replace("/", ".") for path in source_files(*parts)]
     modules = sorted({name.removesuffix(".__init__") for name in names} | {"sparcode.api", "sparcode.run"})

@@ -23,6 +23,11 @@ COMMANDS = {
         "--seed",
         "--out",
     ],
+    "sid fit": ["EMBEDDINGS", "--method", "--out", "--set", "--column", "--items", "--category-column", "--histories"],
+    "sid encode": ["SID", "EMBEDDINGS", "--out", "--column", "--append"],
+    "sid decode": ["SID", "CODES", "--out"],
+    "sid info": ["SID", "--item", "--sid", "--json"],
+    "sid export": ["SID", "--format", "--out", "--histories"],
     "train": [
         *["DATA", "--out", "--config", "--set", "--resume", "--overwrite", "--no-baselines", "--device", "--seed"],
         *["--like", *DATA_OPTIONS],
