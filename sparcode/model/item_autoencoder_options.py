@@ -103,6 +103,8 @@ VQ_DEFAULTS: dict[str, Any] = {"codebooks": 1, "codebook_size": 1024}
 
 def read_options(kind: str, options: Mapping[str, Any]) -> ItemAutoencoderOptions:
     """Return the checked options of ``rq-vae`` or ``vq-vae``; raises ConfigError that names the option."""
+    if kind not in KINDS:
+        raise ConfigError(f"unknown autoencoder {kind!r}, expected one of {', '.join(KINDS)}")
     values = (VQ_DEFAULTS if kind == "vq-vae" else {}) | dict(options)
     sizes = values.get("codebook_size")
     if isinstance(sizes, (list, tuple)) and "codebooks" not in options:

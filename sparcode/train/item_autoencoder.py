@@ -74,6 +74,8 @@ def train_item_autoencoder(
     """
     read = read_options(kind, options)
     _check_vectors(kind, vectors, read)
+    if validation is not None:
+        _check_validation(kind, validation, vectors.shape[1])
     return _Trainer(kind, vectors, read, seed, sequences, validation, resolve_device(device), report).fit()
 
 
@@ -129,6 +131,14 @@ def _check_vectors(kind: str, vectors: np.ndarray, options: ItemAutoencoderOptio
         raise DataError(f"{kind}: all {len(vectors)} vectors are equal; there is nothing to encode")
 
 
+def _check_validation(kind: str, validation: np.ndarray, width: int) -> None:
+    if validation.ndim != 2 or validation.shape[1] != width or len(validation) == 0:
+        found = f"validation vectors of shape {validation.shape} found, (items, {width}) expected"
+        raise DataError(f"{kind}: {found}, one item at least")
+    if not np.isfinite(validation).all():
+        raise DataError(f"{kind}: the validation vectors hold NaN or infinity; repair or drop such rows")
+
+
 class _Trainer:
     """State of one training."""
 
@@ -166,7 +176,7 @@ class _Trainer:
 
     def _summary(self, epochs: int) -> dict[str, Any]:
         # No times: what is saved with the codec depends on vectors, options and seed alone.
-        found = {name: value for name, value in self.history.items() if name != "seconds"}
+        found = {name: value for name, value in self.history.items() if name not in ("seconds", "quantised")}
         found |= {"best_epoch": found.pop("epoch"), "epochs": epochs}
         if len(self.parts.test):
             found["test_mse"] = self._mse(self.vectors, self.parts.test)
@@ -242,9 +252,6 @@ class _Trainer:
                 revived += self._follow(quantised, counts, dice)
         mse = float(total) / len(self.parts.train)
         found: dict[str, Any] = {"epoch": epoch, "quantised": bool(model.ready), "mse": mse}
-        if not math.isfinite(mse):
-            message = f"training diverged in epoch {epoch + 1}; lower learning_rate={self.options.learning_rate}"
-            raise ConfigError(f"{self.kind}: {message}")
         if model.ready:
             pairs = [usage_of(count.cpu().numpy()) for count in counts]
             found |= {"usage": [round(u, 4) for u, _ in pairs], "perplexity": [round(p, 3) for _, p in pairs]}
@@ -335,6 +342,11 @@ class _Trainer:
 
     def _keep_best(self, found: dict[str, Any]) -> None:
         mse = found["mse"] if found["validation_mse"] is None else found["validation_mse"]
+        if not math.isfinite(mse):
+            message = (
+                f"training diverged in epoch {found['epoch'] + 1}; lower learning_rate={self.options.learning_rate}"
+            )
+            raise ConfigError(f"{self.kind}: {message}")
         self.schedule.step(mse)
         self.stale += 1
         if mse < self.best_mse:

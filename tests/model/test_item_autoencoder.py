@@ -236,6 +236,7 @@ def test_multi_resolution_books_have_their_own_sizes():
         ("rq-vae", {"sinkhorn": "some"}, "option sinkhorn"),
         ("rq-vae", {"hidden_dims": [0]}, "widths must be"),
         ("rq-vae", {"validation_share": 0.6, "test_share": 0.5}, "lower them"),
+        ("rq-gan", {}, "expected one of rq-vae, vq-vae"),
         ("vq-vae", {"codebooks": 2}, "use method rq-vae"),
         ("vq-vae", {"codebook_size": 40_000}, "sizes must be"),
     ],

@@ -214,7 +214,15 @@ def test_contrast_without_histories_is_refused():
         trained(contrastive_weight=1.0, sequences=lonely)
 
 
+@pytest.mark.parametrize(
+    ("validation", "message"), [(np.zeros((3, 4)), "one item at least"), (np.full((3, 10), np.inf), "NaN or infinity")]
+)
+def test_bad_validation_vectors_are_refused(validation, message):
+    with pytest.raises(DataError, match=message):
+        trained(validation=validation)
+
+
 def test_divergence_is_an_error_that_names_the_option(monkeypatch):
     monkeypatch.setattr(module._Trainer, "_step", lambda *_: (torch.tensor(float("nan")), None))
-    with pytest.raises(ConfigError, match="diverged in epoch 1; lower learning_rate"):
-        trained()
+    with pytest.raises(ConfigError, match="diverged in epoch 3; lower learning_rate"):
+        trained(validation_share=0)
