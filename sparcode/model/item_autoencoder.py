@@ -206,7 +206,8 @@ class ItemAutoencoder(nn.Module):
         for number, book in enumerate(self.codebooks):
             seen.append(rest.detach())
             columns.append(book.assign(seen[-1], self._balance(number)))
-            word = book.words[columns[-1]]
+            # Not words[codes]: its gradient is summed by several threads in no fixed order.
+            word = functional.embedding(columns[-1], book.words)
             commitment = commitment + functional.mse_loss(rest, word.detach())
             codebook = codebook + functional.mse_loss(word, seen[-1])
             word = word.detach()

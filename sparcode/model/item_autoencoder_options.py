@@ -37,10 +37,11 @@ class ItemAutoencoderOptions(Section):
     )
     books: Literal["ema", "gradient"] = Field("ema", description="how codewords learn")
     decay: float = Field(0.99, ge=0, lt=1, description="of the moving averages (books = ema)")
-    init: Literal["kmeans", "rq-kmeans", "sample"] = Field(
-        "kmeans",
-        description="kmeans: of the encoder's residuals after the warm-up; rq-kmeans: books of the inputs themselves, "
-        "encoder and decoder then start as the identity plus nothing; sample: random vectors",
+    init: Literal["rq-kmeans", "kmeans", "sample"] = Field(
+        "rq-kmeans",
+        description="rq-kmeans: k-means of the inputs themselves; encoder and decoder start as the identity (principal "
+        "directions where codebook_dim is smaller) and learn what is added, so that training starts at RQ-KMeans; "
+        "kmeans: of the encoder's latents after the warm-up; sample: random latents",
     )
     warmup_epochs: int = Field(
         10, ge=0, description="epochs without quantization before the codebooks start (init = rq-kmeans: none)"

@@ -30,7 +30,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def model(seed: int = 0, **options: object) -> ItemAutoencoder:
     """Return a small started model of width 6."""
-    given = {"codebooks": 3, "codebook_size": 5, "hidden_dims": [7], "latent_dim": 4} | options
+    small = {"codebooks": 3, "codebook_size": 5, "hidden_dims": [7], "latent_dim": 4, "init": "kmeans"}
+    given = small | options
     torch.manual_seed(seed)
     made = ItemAutoencoder(6, read_options("rq-vae", given))
     made.start(made.encode_latent(random(60, 6)).detach(), seed)
@@ -250,5 +251,5 @@ def test_wrong_options_are_refused_in_one_line(kind, options, message):
 def test_a_list_of_sizes_gives_the_number_of_codebooks():
     assert read_options("rq-vae", {"codebook_size": [8, 4]}).sizes == (8, 4)
     assert read_options("vq-vae", {}).codebooks == 1
-    assert ItemAutoencoderOptions().book_width(20) == 64
-    assert ItemAutoencoderOptions(init="rq-kmeans").book_width(20) == 20
+    assert ItemAutoencoderOptions().book_width(20) == 20
+    assert ItemAutoencoderOptions(init="kmeans").book_width(20) == 64

@@ -36,7 +36,7 @@ def vectors(rows: int = 120) -> np.ndarray:
 def made(case: str) -> tuple[ItemAutoencoder, AutoencoderCodec]:
     """Return an untrained torch model and the codec of its arrays."""
     kind, options = CASES[case]
-    read = read_options(kind, {"hidden_dims": [19, 12], "latent_dim": 6} | options)
+    read = read_options(kind, {"hidden_dims": [19, 12], "latent_dim": 6, "init": "kmeans"} | options)
     torch.manual_seed(4)
     skip = torch.eye(WIDTH) if read.init == "rq-kmeans" else None
     model = ItemAutoencoder(WIDTH, read, skip)

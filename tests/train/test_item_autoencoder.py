@@ -25,7 +25,7 @@ from sparcode.types import Sequences
 
 SMALL = {
     "codebooks": 2, "codebook_size": 8, "hidden_dims": [16], "latent_dim": 6, "epochs": 6, "batch_size": 64,
-    "warmup_epochs": 2, "learning_rate": 5e-3,
+    "warmup_epochs": 2, "learning_rate": 5e-3, "init": "kmeans",
 }  # fmt: skip
 
 
