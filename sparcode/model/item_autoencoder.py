@@ -194,8 +194,8 @@ class ItemAutoencoder(nn.Module):
 
     @torch.no_grad()
     def words(self, codes: Tensor) -> Tensor:
-        """Return the sums of codewords (B, w) of codes (B, L)."""
-        parts = [book.words[column] for book, column in zip(self.codebooks, codes.T, strict=True)]
+        """Return the sums of codewords (B, w) of codes (B, <= L), the first digits of all."""
+        parts = [book.words[column] for book, column in zip(self.codebooks, codes.T, strict=False)]
         return torch.stack(parts).sum(0)
 
     def quantise(self, z: Tensor, kept: Tensor | None = None) -> Quantised:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sparcode.errors import ConfigError, DataError
 from sparcode.model.item_autoencoder import (
     ItemAutoencoder,
     ItemCodebook,
-    Mlp,
     Quantised,
     info_nce,
     prefix_mask,
 )
 from sparcode.model.item_autoencoder_options import ItemAutoencoderOptions, read_options
-from sparcode.quantize.normalize import Normalizer, fit_normalizer
+from sparcode.quantize.normalize import fit_normalizer
 from sparcode.seeding import derive, generator
+from sparcode.train.item_export import export_arrays
 from sparcode.train.item_pairs import NO_PARTNER, Neighbours
+from sparcode.train.item_parts import check_validation, check_vectors, split_items
+from sparcode.train.item_usage import usage_of
 from sparcode.train.run import resolve_device
 from sparcode.types import Sequences
 
@@ -38,7 +38,6 @@ REVIVAL_WINDOW = 20
 """Vectors a codeword, after which wins are looked at: one with an even share is then never without a win."""
 START_ROWS_PER_CODEWORD = 32
 LEAST_START_ROWS = 8192
-POOR_PERPLEXITY = 0.3
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -50,15 +49,6 @@ class TrainedAutoencoder:
     arrays: dict[str, np.ndarray]
     options: ItemAutoencoderOptions
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Row numbers of the items that train, select the epoch, and are left out for the test."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
 
 
 def train_item_autoencoder(
@@ -73,70 +63,10 @@ def train_item_autoencoder(
     codebook, revived, learning_rate, seconds. Raises ConfigError and DataError.
     """
     read = read_options(kind, options)
-    _check_vectors(kind, vectors, read)
+    check_vectors(kind, vectors, read)
     if validation is not None:
-        _check_validation(kind, validation, vectors.shape[1])
+        check_validation(kind, validation, vectors.shape[1])
     return _Trainer(kind, vectors, read, seed, sequences, validation, resolve_device(device), report).fit()
-
-
-def split_items(items: int, options: ItemAutoencoderOptions, seed: int, validation: bool = True) -> Parts:
-    """Divide rows 0..items-1 at random by the shares; a share above zero gets at least one row."""
-    order = generator(seed, "items of parts").permutation(items)
-    counts = [math.ceil(items * share) for share in (options.test_share, options.validation_share * validation)]
-    test, held, train = np.split(order, np.cumsum(counts))
-    return Parts(np.sort(train), np.sort(held), np.sort(test))
-
-
-def usage_of(counts: np.ndarray) -> tuple[float, float]:
-    """Return the share of codewords in use and the perplexity (e to the entropy) of win counts (K,)."""
-    shares = counts[counts > 0] / max(counts.sum(), 1)
-    return len(shares) / len(counts), float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def check_usage(kind: str, codes: np.ndarray, sizes: tuple[int, ...]) -> dict[str, list[float]]:
-    """Return usage and perplexity by digit of codes (n, L); warns of collapse, DataError where a digit is constant."""
-    found = [usage_of(np.bincount(column, minlength=size)) for column, size in zip(codes.T, sizes, strict=True)]
-    perplexity = [round(value, 3) for _, value in found]
-    for digit, (_, value) in enumerate(found):
-        if value < 1.0 + 1e-9 and len(codes) > 1:
-            raise DataError(
-                f"{kind}: codebook {digit + 1} collapsed, {len(codes)} items share one of {sizes[digit]} codewords; "
-                "use revive_below > 0, init = kmeans and a smaller learning_rate, or check that the vectors differ"
-            )
-    poor = [d for d, (_, value) in enumerate(found) if value < POOR_PERPLEXITY * sizes[d]]
-    if poor:
-        listed = ", ".join(f"codebook {d + 1}: {perplexity[d]:.0f} of {sizes[d]}" for d in poor)
-        warnings.warn(
-            f"CODEBOOK COLLAPSE: {kind} has a perplexity below {POOR_PERPLEXITY:.0%} of the codewords ({listed}); use "
-            "sinkhorn = all, init = rq-kmeans, a larger revive_below, or a smaller codebook_size",
-            stacklevel=2,
-        )
-    return {"usage": [round(share, 4) for share, _ in found], "perplexity": perplexity}
-
-
-def _check_vectors(kind: str, vectors: np.ndarray, options: ItemAutoencoderOptions) -> None:
-    if vectors.ndim != 2 or vectors.shape[1] < 1:
-        raise DataError(f"{kind} needs a matrix of vectors (items, width), got shape {vectors.shape}")
-    if len(vectors) < max(options.sizes):
-        message = f"{len(vectors)} items for {max(options.sizes)} codewords; lower codebook_size"
-        raise DataError(f"{kind}: fewer items than codewords: {message}")
-    varies = False
-    for start in range(0, len(vectors), 65_536):
-        block = np.asarray(vectors[start : start + 65_536])
-        if not np.isfinite(block).all():
-            row = start + int(np.argmin(np.isfinite(block).all(1)))
-            raise DataError(f"{kind}: the vector of row {row} holds NaN or infinity; repair or drop it")
-        varies = varies or bool((block != vectors[0]).any())
-    if not varies:
-        raise DataError(f"{kind}: all {len(vectors)} vectors are equal; there is nothing to encode")
-
-
-def _check_validation(kind: str, validation: np.ndarray, width: int) -> None:
-    if validation.ndim != 2 or validation.shape[1] != width or len(validation) == 0:
-        found = f"validation vectors of shape {validation.shape} found, (items, {width}) expected"
-        raise DataError(f"{kind}: {found}, one item at least")
-    if not np.isfinite(validation).all():
-        raise DataError(f"{kind}: the validation vectors hold NaN or infinity; repair or drop such rows")
 
 
 class _Trainer:
@@ -154,9 +84,14 @@ class _Trainer:
         self.scale = torch.from_numpy(self.normalizer.scale).to(device)
         self.model = self._build().to(device)
         self.optimizer, self.schedule = self._optimizer()
+        # Errors of the selection in units of a coordinate's variance, as the loss has them.
+        self.unit = float(np.square(self.normalizer.scale, dtype=np.float64).mean())
+        digits = len(options.sizes)
+        self.lengths = list(range(1, digits + 1)) if options.progressive_masking else [digits]
+        self.contrast: list[Tensor] = []
         self.unseen = [0] * len(options.sizes)
         self.best: dict[str, Tensor] = {}
-        self.best_mse, self.stale, self.history = math.inf, 0, dict[str, Any]()
+        self.best_selection, self.stale, self.history = math.inf, 0, dict[str, Any]()
 
     def fit(self) -> TrainedAutoencoder:
         """Train until the epochs or the patience end; the best epoch counts."""
@@ -179,7 +114,7 @@ class _Trainer:
         found = {name: value for name, value in self.history.items() if name not in ("seconds", "quantised")}
         found |= {"best_epoch": found.pop("epoch"), "epochs": epochs}
         if len(self.parts.test):
-            found["test_mse"] = self._mse(self.vectors, self.parts.test)
+            found["test_mse"] = self._errors(self.vectors, self.parts.test)[-1]
         counts = {"train_items": self.parts.train, "validation_items": self.parts.validation}
         return found | {name: len(rows) for name, rows in counts.items()} | {"test_items": len(self.parts.test)}
 
@@ -244,7 +179,7 @@ class _Trainer:
         rng = generator(self.seed, self.kind, "epoch", epoch)
         dice = torch.Generator().manual_seed(derive(self.seed, self.kind, "dice", epoch))
         counts = [torch.zeros(size, device=self.device) for size in self.options.sizes]
-        total, revived = torch.zeros((), device=self.device), 0
+        total, revived, self.contrast = torch.zeros((), device=self.device), 0, []
         for rows in _blocks(rng.permutation(self.parts.train), self.options.batch_size):
             error, quantised = self._step(rows, rng, dice)
             total += error * len(rows)
@@ -255,7 +190,7 @@ class _Trainer:
         if model.ready:
             pairs = [usage_of(count.cpu().numpy()) for count in counts]
             found |= {"usage": [round(u, 4) for u, _ in pairs], "perplexity": [round(p, 3) for _, p in pairs]}
-        found |= {"validation_mse": self._validation_mse(), "revived": revived}
+        found |= self._validate(mse) | {"revived": revived}
         return found | {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
 
     def _step(
@@ -274,7 +209,9 @@ class _Trainer:
             if self.options.books == "gradient":
                 loss = loss + quantised.codebook
         if self.neighbours is not None:
-            loss = loss + self.options.contrastive_weight * self._contrast(rows, z, quantised, rng)
+            self.contrast.append(self._contrast(rows, z, quantised, rng))
+            loss = loss + self.options.contrastive_weight * self.contrast[-1]
+            self.contrast[-1] = self.contrast[-1].detach()
         gap = self.model.decode_latent(value) - x
         self._descend(loss + gap.square().mean())
         return (gap.detach() * self.scale).square().mean(), quantised
@@ -322,36 +259,56 @@ class _Trainer:
                 if name in state:
                     state[name][dead] = 0.0
 
-    def _validation_mse(self) -> float | None:
+    def _validate(self, mse: float) -> dict[str, Any]:
+        """Return the validation MSE (None without such items) and what selects the epoch.
+
+        That is the validation MSE, over all prefixes where they are trained for, plus the contrastive loss of the
+        epoch: the error alone would prefer an epoch in which these options have done nothing.
+        """
+        errors = None
         if self.given is not None:
-            return self._mse(self.given, np.arange(len(self.given)))
-        return self._mse(self.vectors, self.parts.validation) if len(self.parts.validation) else None
+            errors = self._errors(self.given, np.arange(len(self.given)))
+        elif len(self.parts.validation):
+            errors = self._errors(self.vectors, self.parts.validation)
+        found: dict[str, Any] = {"validation_mse": None if errors is None else errors[-1]}
+        if errors is not None and self.options.progressive_masking:
+            found["validation_prefix_mse"] = errors
+        selection = (mse if errors is None else float(np.mean(errors))) / self.unit
+        if self.contrast:
+            found["contrast"] = float(torch.stack(self.contrast).mean())
+            selection += self.options.contrastive_weight * found["contrast"]
+        return found | {"selection": selection}
 
     @torch.no_grad()
-    def _mse(self, vectors: np.ndarray, rows: np.ndarray) -> float:
-        """Return the squared error of a coordinate of ``vectors[rows]`` in units of the input, by nearest codewords."""
+    def _errors(self, vectors: np.ndarray, rows: np.ndarray) -> list[float]:
+        """Return the squared error of a coordinate of ``vectors[rows]`` in units of the input, by nearest codewords.
+
+        One for each prefix in ``lengths``; the last is that of all digits.
+        """
         self.model.eval()
-        total = 0.0
+        total = np.zeros(len(self.lengths))
         for part in _blocks(rows):
             x = torch.from_numpy(self.normalizer.apply(vectors[part])).to(self.device)
             z = self.model.encode_latent(x)
-            value = self.model.words(self.model.codes(z)) if self.model.ready else z
-            gap = (self.model.decode_latent(value) - x) * self.scale
-            total += float(functional.mse_loss(gap, torch.zeros_like(gap))) * len(part)
-        return total / len(rows)
+            codes = self.model.codes(z) if self.model.ready else None
+            for place, length in enumerate(self.lengths):
+                value = z if codes is None else self.model.words(codes[:, :length])
+                gap = (self.model.decode_latent(value) - x) * self.scale
+                total[place] += float(gap.square().mean()) * len(part)
+        return (total / len(rows)).tolist()
 
     def _keep_best(self, found: dict[str, Any]) -> None:
-        mse = found["mse"] if found["validation_mse"] is None else found["validation_mse"]
-        if not math.isfinite(mse):
+        selection = found["selection"]
+        if not math.isfinite(selection):
             message = (
                 f"training diverged in epoch {found['epoch'] + 1}; lower learning_rate={self.options.learning_rate}"
             )
             raise ConfigError(f"{self.kind}: {message}")
-        self.schedule.step(mse)
+        self.schedule.step(selection)
         self.stale += 1
-        if mse < self.best_mse:
+        if selection < self.best_selection:
             self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self.best_mse, self.stale, self.history = mse, 0, found
+            self.best_selection, self.stale, self.history = selection, 0, found
 
 
 def _blocks(rows: np.ndarray, size: int = 8192) -> list[np.ndarray]:
@@ -368,36 +325,3 @@ def principal_map(sample: np.ndarray, width: int) -> np.ndarray:
     kept = min(width, columns)
     result[:, :kept] = directions[:, ::-1][:, :kept]
     return result
-
-
-def export_arrays(model: ItemAutoencoder, normalizer: Normalizer) -> dict[str, np.ndarray]:
-    """Return what encoding and decoding need, float32; weights (in, out), projections folded into their neighbours.
-
-    Names: mean, scale, encoder.I.weight, encoder.I.bias, decoder.I.weight, decoder.I.bias, codebook.L, skip.
-    """
-    arrays = {"mean": normalizer.mean, "scale": normalizer.scale}
-    for name, network in (("encoder", model.encoder), ("decoder", model.decoder)):
-        for number, (weight, bias) in enumerate(folded_layers(network)):
-            arrays |= {f"{name}.{number}.weight": weight, f"{name}.{number}.bias": bias}
-    for number, book in enumerate(model.codebooks):
-        arrays[f"codebook.{number}"] = _numpy(book.words)
-    if model.skip is not None:
-        arrays["skip"] = _numpy(model.skip)
-    return arrays
-
-
-def folded_layers(network: Mlp) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (in, out) weights and biases of linear layers that have a ReLU between any two of them."""
-    result: list[tuple[np.ndarray, np.ndarray]] = []
-    for number, layer in enumerate(network.layers):
-        assert isinstance(layer, nn.Linear)
-        weight, bias = _numpy(layer.weight).T.astype(np.float64), _numpy(layer.bias).astype(np.float64)
-        if number > 0 and network.projections[number - 1]:
-            before, shift = result.pop()
-            weight, bias = before @ weight, shift @ weight + bias
-        result.append((weight, bias))
-    return [(np.ascontiguousarray(w, np.float32), b.astype(np.float32)) for w, b in result]
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().astype(np.float32)

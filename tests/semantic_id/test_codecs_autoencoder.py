@@ -17,7 +17,7 @@ from sparcode.quantize.normalize import fit_normalizer
 from sparcode.semantic_id.codec import FitContext
 from sparcode.semantic_id.codecs import autoencoder
 from sparcode.semantic_id.codecs.autoencoder import AutoencoderCodec, fit_rq_vae, fit_vq_vae, linear, open_codec
-from sparcode.train.item_autoencoder import export_arrays
+from sparcode.train.item_export import export_arrays
 
 WIDTH = 9
 CASES = {

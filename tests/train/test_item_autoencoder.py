@@ -13,14 +13,10 @@ from sparcode.model.item_autoencoder import ItemAutoencoder
 from sparcode.model.item_autoencoder_options import read_options
 from sparcode.quantize import residual
 from sparcode.train import item_autoencoder as module
-from sparcode.train.item_autoencoder import (
-    check_usage,
-    folded_layers,
-    principal_map,
-    split_items,
-    train_item_autoencoder,
-    usage_of,
-)
+from sparcode.train.item_autoencoder import principal_map, train_item_autoencoder
+from sparcode.train.item_export import folded_layers
+from sparcode.train.item_parts import split_items
+from sparcode.train.item_usage import check_usage, usage_of
 from sparcode.types import Sequences
 
 SMALL = {
@@ -108,6 +104,19 @@ def test_given_validation_vectors_select_and_no_share_is_held_out():
     assert result.report["train_items"] == 240
     assert result.report["validation_items"] == 0
     assert result.report["validation_mse"] > 0
+
+
+def test_what_an_option_trains_for_selects_the_epoch():
+    reports: list[dict] = []
+    options = {"contrastive_weight": 0.5, "progressive_masking": True, "validation_share": 0.2}
+    result = trained(planted(), sequences=histories(), report=reports.append, epochs=8, **options)
+    kept = [r for r in reports if r["quantised"]]
+    assert result.report["selection"] == min(r["selection"] for r in kept)
+    for report in kept:
+        assert len(report["validation_prefix_mse"]) == 2
+        assert report["validation_prefix_mse"][-1] == report["validation_mse"]
+        variance = report["selection"] - 0.5 * report["contrast"]
+        assert np.mean(report["validation_prefix_mse"]) / variance == pytest.approx(planted().var(0).mean(), rel=0.1)
 
 
 def test_shares_divide_the_items():

@@ -25,7 +25,7 @@ Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
 class AutoencoderCodec(BaseCodec):
-    """``kind`` is ``rq-vae`` or ``vq-vae``. Arrays as ``train.item_autoencoder.export_arrays`` names them."""
+    """``kind`` is ``rq-vae`` or ``vq-vae``. Arrays as ``train.item_export.export_arrays`` names them."""
 
     def __init__(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Raises KeyError or ValueError where arrays are absent or do not fit each other."""
@@ -189,7 +189,8 @@ def open_codec(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Aut
 
 def _fit(kind: str, vectors: np.ndarray, seed: int, options: dict[str, Any], context: FitContext) -> AutoencoderCodec:
     try:
-        from sparcode.train.item_autoencoder import check_usage, train_item_autoencoder
+        from sparcode.train.item_autoencoder import train_item_autoencoder
+        from sparcode.train.item_usage import check_usage
     except ModuleNotFoundError as problem:
         if problem.name != "torch":
             raise
