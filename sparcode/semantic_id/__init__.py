@@ -1,0 +1,1 @@
+"""Semantic ids of items: embeddings in, short tuples of codes out."""
