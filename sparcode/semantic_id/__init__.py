@@ -1,1 +1,1 @@
-"""Semantic ids of items: embeddings in, short tuples of codes out."""
+"""Semantic IDs: item vectors become tuples of codes, one interface for every method. No torch to encode."""
