@@ -1,6 +1,6 @@
 """Which semantic-ID method keeps what an embedding knows, on real items?
 
-For items embedded from text, from behaviour (co-occurrences in training histories) and from both, every method is fitted
+For items embedded from text, from behaviour (co-occurrences in training histories) and from both, every method is fit
 with several seeds: use of the codewords, collisions before and after handling (items of equal vectors apart),
 reconstruction, recall of the 10 nearest neighbours, purity of prefixes against categories, and agreement with held-out
 co-purchases (last training item, next item), the last two as multiples of chance. Random codes and base conversion

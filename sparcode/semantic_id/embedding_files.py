@@ -22,6 +22,8 @@ from sparcode.files import atomic_path, require_writable, sync_directory, write_
 
 KINDS = (".npy", ".parquet", ".pq", ".safetensors", ".pt", ".pth")
 WRITTEN = ("", ".npy", ".parquet", ".pq", ".safetensors")
+_ID_FILES = (".npy", ".txt", ".parquet", ".pq")
+_BATCH_ROWS = 1 << 15
 _FOLDER_VECTORS = "vectors.npy"
 _FOLDER_FILES = {_FOLDER_VECTORS, "ids.npy", "ids.txt"}
 _SAFE_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
@@ -83,8 +85,9 @@ def read_ids(path: Path) -> pa.Array:
         if path.suffix == ".npy":
             return as_id_array(pa.array(np.load(path, allow_pickle=False)), "item")
         if path.suffix in (".parquet", ".pq"):
-            table = _parquet(path)
-            return as_id_array(table[find_id_column(table.column_names, "item", "item_id")], "item")
+            file = _parquet(path)
+            key = find_id_column(file.schema_arrow.names, "item", "item_id")
+            return as_id_array(file.read(columns=[key])[key], "item")
         lines = path.read_text(encoding="utf-8").split("\n")
         return integers_where_exact(pa.array(lines[:-1] if lines[-1] == "" else lines, pa.large_string()))
     except (OSError, ValueError, EOFError, pa.ArrowException) as problem:
@@ -93,7 +96,7 @@ def read_ids(path: Path) -> pa.Array:
 
 
 def _given_ids(path: Path, ids: Any) -> Any:
-    if isinstance(ids, Path) or (isinstance(ids, str) and ids.endswith((".npy", ".txt", ".parquet", ".pq"))):
+    if isinstance(ids, Path) or (isinstance(ids, str) and ids.endswith(_ID_FILES)):
         return read_ids(Path(ids))
     if isinstance(ids, str):
         if path.suffix.lower() == ".npy":
@@ -114,45 +117,66 @@ def _read_npy(path: Path, column: str | None, ids: str | None) -> Found:
     return vectors, read_ids(path.parent / present[0]) if present else None
 
 
-def _parquet(path: Path) -> pa.Table:
+def _parquet(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path).read()
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has several columns named {twice[0]!r}; rename all but one")
+    return file
 
 
 def _read_parquet(path: Path, column: str | None, ids: str | None) -> Found:
-    table = _parquet(path)
-    name = _chosen(path, "column", column, table.column_names, _list_columns(table), "a list of numbers")
-    key = ids if ids is not None and ids in table.column_names else None
-    if key is None and any(looks_like(other, "item") for other in table.column_names):
-        key = find_id_column(table.column_names, "item", "item_id")
-    elif key is None and ids is not None and not ids.endswith((".npy", ".txt", ".parquet", ".pq")):
-        raise DataError(f"{path} has no column {ids!r}; its columns: {', '.join(table.column_names)}")
-    return list_matrix(path, name, plain_array(table[name])), None if key is None else table[key]
+    file = _parquet(path)
+    names = file.schema_arrow.names
+    name = _chosen(path, "column", column, names, _list_columns(file.schema_arrow), "a list of numbers")
+    key = ids if ids is not None and ids in names else None
+    if key is None and ids is not None and not ids.endswith(_ID_FILES):
+        raise DataError(f"{path} has no column {ids!r}; its columns: {', '.join(names)}")
+    if key is None and ids is None and any(looks_like(other, "item") for other in names):
+        key = find_id_column(names, "item", "item_id")
+    return _lists(path, file, name), None if key is None else file.read(columns=[key])[key]
 
 
-def _list_columns(table: pa.Table) -> list[str]:
-    return [field.name for field in table.schema if is_list(field.type) and is_number(field.type.value_type)]
+def _list_columns(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if is_list(field.type) and is_number(field.type.value_type)]
 
 
-def list_matrix(path: Path, name: str, array: pa.Array) -> np.ndarray:
-    """Return a column of lists as float32 (n, d); DataError names the first row that is null or of another length."""
+def _lists(path: Path, file: Any, name: str) -> np.ndarray:
+    """Return a column of lists as float32 (n, d), read a batch at a time: memory is the matrix and one batch."""
+    kind = file.schema_arrow.field(name).type
+    if not is_list(kind) or not is_number(kind.value_type):
+        raise DataError(f"{path}: column {name!r} holds {kind}; expected lists of numbers")
+    vectors: np.ndarray | None = None
+    start = 0
+    for batch in file.iter_batches(_BATCH_ROWS, columns=[name]):
+        part = _list_matrix(f"{path}: column {name!r}", plain_array(batch.column(0)), start, vectors)
+        if vectors is None:
+            vectors = np.empty((file.metadata.num_rows, part.shape[1]), np.float32)
+        vectors[start : start + len(part)] = part
+        start += len(part)
+    return np.zeros((0, 0), np.float32) if vectors is None else vectors
+
+
+def _list_matrix(what: str, array: pa.Array, start: int, earlier: np.ndarray | None) -> np.ndarray:
+    """Return lists as float32 (n, d); DataError names the first row that is null or of another length."""
     import pyarrow.compute as pc
 
-    if not is_list(array.type) or not is_number(array.type.value_type):
-        raise DataError(f"{path}: column {name!r} holds {array.type}; expected lists of numbers")
     lengths = pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False)
     width = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 0
+    width = width if earlier is None else earlier.shape[1]
     odd = np.flatnonzero(lengths != width)
     if width == 0 or len(odd):
         row = int(odd[0]) if len(odd) else 0
         found = "nothing" if lengths[row] < 0 else f"{lengths[row]} numbers"
         raise DataError(
-            f"{path}: column {name!r}, row {row + 1:,} holds {found}, expected {width or 'at least 1'} "
-            f"({len(odd):,} such rows); give every item a vector of one width"
+            f"{what}, row {start + row + 1:,} holds {found}, expected {width or 'at least 1'}; "
+            "give every item a vector of one width"
         )
     flat = pc.list_flatten(array)
-    values = flat.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)  # nulls become nan
+    values: np.ndarray = flat.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)  # nulls become nan
     return values.reshape(-1, width)
 
 
@@ -185,7 +209,7 @@ def _from_tensors(path: Path, tensors: Mapping[str, Any], column: str | None, id
     name = _chosen(path, "tensor", column, list(tensors), fitting, "a matrix of floats")
     if ids is not None and ids in tensors:
         return tensors[name], _tensor_ids(path, ids, tensors[ids])
-    if ids is not None and not ids.endswith((".npy", ".txt", ".parquet", ".pq")):
+    if ids is not None and not ids.endswith(_ID_FILES):
         raise DataError(f"{path} has no tensor {ids!r}; its tensors: {', '.join(tensors)}")
     if "ids_text" in tensors and "ids_ends" in tensors:
         return tensors[name], _unpacked(tensors["ids_text"], tensors["ids_ends"])

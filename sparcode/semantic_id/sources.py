@@ -136,6 +136,7 @@ def from_text(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:
         raise DataError(f"columns {', '.join(names)} hold no text; name others with --text-columns")
     if sources.text_model is not None:
         vectors = sentence_vectors(texts, sources.text_model)
+        vectors[~known] = 0
         return Part("text", vectors, known), {"columns": names, "model": sources.text_model}
     found = TextEncoder.fit_transform(texts, sources.width)
     if found is None:
@@ -161,7 +162,7 @@ def sentence_vectors(texts: Sequence[str], model: str) -> np.ndarray:
             f"--text-model {model} cannot be opened: {first}; give a folder, or a name that is cached"
         ) from None
     vectors = encoder.encode(list(texts), batch_size=64, convert_to_numpy=True, show_progress_bar=False)
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+    return np.array(vectors, dtype=np.float32)
 
 
 def from_features(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:

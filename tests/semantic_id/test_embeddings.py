@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from sparcode.errors import DataError
-from sparcode.semantic_id import embedding_checks
+from sparcode.semantic_id import embedding_checks, embedding_files
 from sparcode.semantic_id.embedding_checks import distinct_rows, first_of_equals
 from sparcode.semantic_id.embeddings import Embeddings, from_arrays, read_embeddings, write_embeddings
 
@@ -105,7 +105,7 @@ def test_parquet_columns_are_guessed_or_named(tmp_path: Path) -> None:
     refused(lambda: read_embeddings(file, ids="nope"), "no column 'nope'")
 
 
-def test_parquet_lists_of_other_lengths_and_nulls(tmp_path: Path) -> None:
+def test_parquet_lists_of_other_lengths_and_nulls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "e.parquet"
     rows: list = [[1.0, 2.0], [3.0, 4.0], [5.0], [6.0, 7.0]]
     pq.write_table(pa.table({"item_id": range(4), "v": rows}), file)
@@ -113,11 +113,27 @@ def test_parquet_lists_of_other_lengths_and_nulls(tmp_path: Path) -> None:
     rows[2] = None
     pq.write_table(pa.table({"item_id": range(4), "v": rows}), file)
     refused(lambda: read_embeddings(file), "row 3", "nothing")
+    monkeypatch.setattr(embedding_files, "_BATCH_ROWS", 2)
+    refused(lambda: read_embeddings(file), "row 3", "nothing", "expected 2")
     rows[2] = [5.0, None]
     pq.write_table(pa.table({"item_id": range(4), "v": rows}), file)
     refused(lambda: read_embeddings(file), "nan", "rows 3 (id 2)")
     pq.write_table(pa.table({"item_id": [0, 1], "v": pa.array([[], []], pa.list_(pa.float32()))}), file)
     refused(lambda: read_embeddings(file), "at least 1")
+
+
+def test_parquet_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_files, "_BATCH_ROWS", 4)
+    write_embeddings(tmp_path / "e.parquet", from_arrays(X, NAMES))
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert np.array_equal(found.vectors, X)
+    assert found.ids.to_pylist() == NAMES
+
+
+def test_parquet_columns_of_one_name(tmp_path: Path) -> None:
+    lists = pa.array([row.tolist() for row in X])
+    pq.write_table(pa.table([lists, lists], names=["v", "v"]), tmp_path / "e.parquet")
+    refused(lambda: read_embeddings(tmp_path / "e.parquet"), "several columns named 'v'")
 
 
 def test_safetensors_kinds(tmp_path: Path) -> None:
