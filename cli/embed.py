@@ -1,0 +1,108 @@
+"""``sparcode embed``: vectors of items from text, features, behaviour, or several of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from . import options
+from .output import note, print_json
+
+Items = Annotated[
+    str,
+    typer.Argument(
+        metavar="ITEMS",
+        help="A table of items (Parquet, CSV, TSV, RecBole .item), or DATA as for `sparcode train`.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="E", help="*.parquet, *.npy, *.safetensors, or a new folder.", show_default=False),
+]
+TextColumns = Annotated[
+    str | None,
+    typer.Option("--text-columns", metavar="NAMES", help="Embed their text: title,description; auto: all with words."),
+]
+TextModel = Annotated[
+    str | None,
+    typer.Option(
+        "--text-model", metavar="MODEL", help="sentence-transformers model, name or path, for TF-IDF and SVD."
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option("--features", metavar="NAMES", help="Embed categories, numbers, tags, vectors; auto: all that fit."),
+]
+Behaviour = Annotated[
+    Literal["counts", "item2vec"] | None,
+    typer.Option("--behaviour", help="Embed from training histories: factorised co-occurrences, or skip-grams."),
+]
+FromRun = Annotated[Path | None, typer.Option("--run", metavar="RUN", help="Item vectors of a trained run.")]
+RunVectors = Annotated[
+    Literal["sparcode", "two-tower", "additive"], typer.Option("--run-vectors", help="Which vectors of the run.")
+]
+Fuse = Annotated[
+    Literal["concat", "project"],
+    typer.Option("--fuse", help="Several sources: standardised and concatenated, or projected to the width."),
+]
+Width = Annotated[int, typer.Option("--width", min=1, metavar="N", help="Columns of every source.")]
+
+
+def embed_command(
+    items: Items,
+    out: Out,
+    text_columns: TextColumns = None,
+    text_model: TextModel = None,
+    features: Features = None,
+    behaviour: Behaviour = None,
+    run: FromRun = None,
+    run_vectors: RunVectors = "sparcode",
+    fuse: Fuse = "concat",
+    width: Width = 128,
+    columns: options.Columns = None,
+    split_by: options.SplitBy = None,
+    time_cut: options.TimeCut = None,
+    seed: options.Seed = None,
+    json: options.Json = False,
+) -> None:
+    """Make a vector for every item: from text by default, from several sources when several are named."""
+    given: dict[str, Any] = {
+        "text_columns": _names(text_columns), "text_model": text_model, "features": _names(features),
+        "behaviour": behaviour, "run": run, "run_vectors": run_vectors, "fusion": fuse, "width": width,
+    }  # fmt: skip
+    changes = options.data_changes(columns, None, None, None, split_by, time_cut)
+    summary = embed(items, out, given, changes, seed or 0)
+    if json:
+        print_json(summary)
+        return
+    for name, source in summary["sources"].items():
+        note(f"{name}: {_about(source)}")
+    for sentence in summary["notes"]:
+        note(f"note: {sentence}")
+    note(f"wrote {out}: {summary['items']:,} items x {summary['width']}")
+
+
+def embed(items: str, out: Path, given: dict[str, Any], changes: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Make the embeddings, write them to ``out`` and return how they were made."""
+    from sparcode.semantic_id.embeddings import require_kind, write_embeddings
+    from sparcode.semantic_id.sources import Sources
+    from sparcode.semantic_id.sources import embed as make
+
+    require_kind(out)
+    config = options.resolve_config(None, None, changes)
+    embeddings, description = make(items, Sources(**given, seed=seed, data=config.data))
+    write_embeddings(out, embeddings)
+    return {"out": str(out), **description}
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _about(source: dict[str, Any]) -> str:
+    shown = {key: value for key, value in source.items() if key not in ("ignored", "model_hash")}
+    parts = (f"{key} {', '.join(value) if isinstance(value, list) else value}" for key, value in shown.items())
+    return ", ".join(parts).replace("_", " ")
