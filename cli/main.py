@@ -9,6 +9,7 @@ import typer
 from . import data, sid
 from .benchmark import benchmark_command
 from .build_index import build_index_command
+from .embed import embed_command
 from .errors import Commands
 from .evaluate import evaluate_command
 from .explain import explain_command
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(sid.app, name="sid")
 app.command("train")(train_command)
+app.command("embed")(embed_command)
 app.command("tune")(tune_command)
 app.command("build-index")(build_index_command)
 app.command("query")(query_command)

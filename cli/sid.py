@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,6 +79,8 @@ def fit_command(
         print_json(summary)
         return
     print_pairs(readable(summary))
+    for line in summary["notes"]:
+        note(line)
     note(f"wrote {out}; next: sparcode sid export {out} --format parquet --out items.parquet")
 
 
@@ -124,10 +127,14 @@ def info_command(
     code: Annotated[
         str | None, typer.Option("--sid", metavar="1-2-3", help="Show the items of this SID or prefix.")
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", metavar="FILE", help="Vectors of the items: adds what their codes keep of them."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Describe a tokenizer: sizes, fill, collisions; or look one item or SID up."""
-    content = info(sid, item, code)
+    """Describe a tokenizer: sizes, fill, collisions, quality; or look one item or SID up."""
+    content = info(sid, item, code, embeddings)
     if json:
         print_json(content)
     else:
@@ -178,6 +185,8 @@ def fit(
 
         sequences = read_histories(histories, ids).train
     tokenizer.fit(x, ids, _categories(categories, ids), sequences, report=_show_epoch)
+    if sys.stderr.isatty():
+        note("")
     tokenizer.save(out)
     return dict(tokenizer.info())
 
@@ -218,8 +227,8 @@ def decode(sid: Path, codes: Path, out: Path) -> tuple[int, int]:
     return int(vectors.shape[0]), int(vectors.shape[1])
 
 
-def info(sid: Path, item: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """Describe the tokenizer, or answer one look-up."""
+def info(sid: Path, item: str | None = None, code: str | None = None, embeddings: Path | None = None) -> dict[str, Any]:
+    """Describe the tokenizer, beside the vectors of its items if they are given, or answer one look-up."""
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
     tokenizer = SemanticIdTokenizer.load(sid)
@@ -227,7 +236,13 @@ def info(sid: Path, item: str | None = None, code: str | None = None) -> dict[st
         return {"item_id": item, "sid": "-".join(map(str, tokenizer.semantic_ids.code_of(item)))}
     if code is not None:
         return {"sid": code, "items": tokenizer.semantic_ids.items_under([parse_sid(code)])[0]}
-    return dict(tokenizer.info())
+    if embeddings is None:
+        return dict(tokenizer.info())
+    from sparcode.semantic_id.embeddings import read_embeddings
+
+    quality = tokenizer.quality(read_embeddings(embeddings).aligned(tokenizer.semantic_ids.ids))
+    found = {name: value for name, value in quality.as_dict().items() if value is not None and name != "digits"}
+    return dict(tokenizer.info()) | {"quality": found, "notes": quality.notes()}
 
 
 def export(sid: Path, out: Path, format: str, histories: str | None = None) -> dict[str, int]:
@@ -290,12 +305,15 @@ def readable(content: dict[str, Any]) -> dict[str, Any]:
     shown = dict(content) | {name: f"{content[name]:,}" for name in ("items", "distinct", "capacity")}
     settings = {name: value for name, value in shown.pop("settings").items() if value is not None}
     shown["sizes"] = " x ".join(map(str, content["sizes"]))
-    fitted = shown.pop("when_fitted")
-    return shown | {"settings": settings, "collisions when fitted": fitted}
+    for name in ("usage", "perplexity"):
+        shown[name] = " ".join(f"{value:.3g}" for value in content[name])
+    notes, fitted, quality = shown.pop("notes"), shown.pop("when_fitted"), shown.pop("quality", {})
+    shown |= {"notes": "; ".join(notes)} if notes else {}
+    return shown | {"quality": quality, "settings": settings, "collisions when fitted": fitted}
 
 
 def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:
-    if "method" in settings:
+    if {"method", "self"} & set(settings):
         raise typer.BadParameter("give the method with --method", param_hint="--set")
     return factory(method, **settings)
 
@@ -309,5 +327,15 @@ def _categories(source: tuple[Path, str] | None, ids: Any) -> list[str | None] |
 
 
 def _show_epoch(entry: dict[str, Any]) -> None:
-    shown = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in entry.items())
-    note(", ".join(shown))
+    """Write one line an epoch to a terminal, over the last one; elsewhere a line every ten epochs."""
+    line = ", ".join(f"{name} {_short(value)}" for name, value in entry.items() if value is not None)
+    if sys.stderr.isatty():
+        typer.echo(f"\r{line[:119]:<119}", nl=False, err=True)
+    elif entry.get("epoch", 0) % 10 == 0:
+        note(line)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "/".join(map(_short, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -171,7 +171,10 @@ def test_import_sparcode_is_light() -> None:
     assert not loaded_by("import sparcode; sparcode.__version__") & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "--help"], ["sid", "--help"], ["train", "--help"]])
+LIGHT = [["--help"], ["--version"], ["data", "--help"], ["sid", "--help"], ["train", "--help"], ["embed", "--help"]]
+
+
+@pytest.mark.parametrize("arguments", LIGHT)
 def test_help_is_light(arguments: list[str]) -> None:
     # typer itself checks the defaults of a command with pydantic when the help of that command is asked for.
     tolerated = set() if arguments[0].startswith("--") else {"pydantic"}

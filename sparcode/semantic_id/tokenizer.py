@@ -7,24 +7,25 @@ items that share a code (``collisions``). ``encode`` is a pure function of vecto
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sparcode.errors import ConfigError, CorruptIndexError, DataError, RunError
+from sparcode.errors import ConfigError, CorruptIndexError, DataError, QueryError, RunError
 from sparcode.seeding import generator
 from sparcode.semantic_id import collisions as handling
 from sparcode.semantic_id import store
 from sparcode.semantic_id.codec import MODULES, Codec, FitContext, fit_codec, open_codec
+from sparcode.semantic_id.codecs.checks import whole_number
 from sparcode.semantic_id.mapping import SemanticIds, unique_ids
+from sparcode.semantic_id.report import CodeReport
+from sparcode.semantic_id.report import report as measure
 from sparcode.semantic_id.rows import BLOCK_ROWS
 from sparcode.semantic_id.scaling import ScaledRows, Scaling, checked_matrix, fit_scaling
 from sparcode.types import Sequences
-
-LEARNS_WORDS = ("rq-kmeans", "rq-vae", "vq-vae", "pq", "opq", "category-prefix")
-"""Methods whose codewords are learned from items: fewer items than codewords are refused."""
 
 
 class SemanticIdTokenizer:
@@ -55,9 +56,9 @@ class SemanticIdTokenizer:
         if method not in MODULES:
             raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(MODULES)}")
         handling.check_policy(collisions)
-        for name, value in (("fit_rows", fit_rows), ("extra_size", extra_size)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name}={value!r}: a whole number from 1 expected")
+        for name, value, least in (("fit_rows", fit_rows, 1), ("extra_size", extra_size, 1), ("seed", seed, 0)):
+            if value is not None:
+                whole_number(name, value, least)
         self.method, self.collisions, self.seed, self.device = method, collisions, seed, device
         self.standardise, self.fit_rows, self.extra_size = standardise, fit_rows, extra_size
         self.options = _sizes(method, codebooks, codebook_size) | options
@@ -208,9 +209,28 @@ class SemanticIdTokenizer:
         shared = ("method", "collisions", "seed", "standardise", "fit_rows", "extra_size", "device")
         return {name: getattr(self, name) for name in shared} | self.options
 
+    def quality(
+        self,
+        x: np.ndarray | None = None,
+        categories: Sequence[str | None] | None = None,
+        sequences: Sequences | None = None,
+    ) -> CodeReport:
+        """Return what the codes of the items keep: usage, perplexity, and as much as is given to compare with.
+
+        ``x`` (n, d): the items' vectors, for neighbours, reconstruction and duplicates. ``categories``: for purity.
+        ``sequences``: histories whose items are rows, for co-purchases. See ``report`` for the figures.
+        """
+        codes = self.semantic_ids.codes[:, : self.semantic_ids.content_digits]
+        decoded = None
+        if x is not None:
+            x = checked_matrix(x, self.codec.width)
+            with suppress(QueryError):
+                decoded = self.decode(codes)
+        return measure(codes, self.codec.sizes, vectors=x, decoded=decoded, categories=categories, histories=sequences)
+
     def info(self) -> dict[str, Any]:
-        """Return method, sizes, items, fill, collisions and their cost, JSON-able."""
-        mapping = self.semantic_ids
+        """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able."""
+        mapping, quality = self.semantic_ids, self.quality()
         return {
             "method": self.method,
             "fingerprint": self.fingerprint,
@@ -221,6 +241,9 @@ class SemanticIdTokenizer:
             "capacity": mapping.capacity,
             "fill": mapping.fill,
             "collision_rate": mapping.collision_rate,
+            "usage": [digit.usage for digit in quality.digits],
+            "perplexity": [digit.perplexity for digit in quality.digits],
+            "notes": quality.notes(),
             "settings": self.settings(),
             "when_fitted": self.report,
         }
@@ -241,11 +264,6 @@ class SemanticIdTokenizer:
         items = np.asarray(() if sequences is None else sequences.items)
         if len(items) and not 0 <= items.min() <= items.max() < len(x):
             raise DataError(f"sequences hold item {items.max()}; rows 0..{len(x) - 1} of the vectors expected")
-        size = self.options.get("codebook_size", 256)
-        largest = max(size, default=1) if isinstance(size, list) else size
-        learned = min(len(x), self.fit_rows or len(x))
-        if self.method in LEARNS_WORDS and isinstance(largest, int) and largest > learned:
-            raise DataError(f"{learned:,} items cannot fill {largest:,} codewords; choose codebook_size <= {learned}")
 
     def _fit_rows(self, count: int, sequences: Sequences | None) -> np.ndarray | None:
         if self.fit_rows is None or self.fit_rows >= count or self.method == "base":

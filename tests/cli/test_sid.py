@@ -69,6 +69,13 @@ def test_fit_describes_what_it_made(embeddings: Path, tmp_path: Path) -> None:
     assert other["settings"]["seed"] == 7
 
 
+def test_quality_beside_the_vectors(sid: Path, embeddings: Path) -> None:
+    content = json.loads(done("info", sid, "--embeddings", embeddings, "--json"))
+    assert 0 < content["quality"]["explained"] < 1
+    assert content["quality"]["neighbours"]["by_distance"] > 0.2
+    assert "by_distance" in done("info", sid, "--embeddings", embeddings)
+
+
 def test_look_ups(sid: Path) -> None:
     found = json.loads(done("info", sid, "--item", "7", "--json"))
     assert json.loads(done("info", sid, "--sid", found["sid"], "--json"))["items"] == [7]

@@ -29,7 +29,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "lsh": {"codebooks": 3, "codebook_size": 8},
 }
 NO_VECTORS = {"base", "random"}
-NO_CONTENT = {"base", "random"}
+ROUNDS_EACH_DIGIT = {"fsq", "lsh"}
+"""Methods whose digits do not ask what the reconstruction of the others has left open."""
 
 
 def has_module(kind: str) -> bool:
@@ -150,8 +151,10 @@ def test_costs_of_last_digits(kind: str) -> None:
     assert np.isfinite(costs).all()
     assert (costs >= 0).all()
     own = costs[np.arange(20), codes[:, -1]]
-    # The digit that was chosen is the best one, but for rounding.
-    assert (own <= costs.min(axis=1) * 1.001 + 1e-4).all()
+    if kind in ROUNDS_EACH_DIGIT:
+        assert own.mean() < 0.7 * costs.mean()
+    else:  # The digit that was chosen is the best one, but for rounding.
+        assert (own <= costs.min(axis=1) * 1.001 + 1e-4).all()
 
 
 @every_method

@@ -121,6 +121,7 @@ def test_mapped_and_half_precision_vectors(tmp_path: Path, fitted: SemanticIdTok
         ({"collisions": "x"}, "collisions='x'"),
         ({"fit_rows": 0}, "fit_rows=0"),
         ({"extra_size": 1.5}, "extra_size=1.5"),
+        ({"seed": "x"}, "seed='x'"),
     ],
 )
 def test_arguments_are_checked_at_once(arguments: dict[str, Any], words: str) -> None:
@@ -149,7 +150,7 @@ def test_lists_count_their_digits() -> None:
 
 
 def test_what_fit_refuses() -> None:
-    with pytest.raises(DataError, match="10 items cannot fill 256 codewords; choose codebook_size <= 10"):
+    with pytest.raises(DataError, match="10 items cannot fill 256 codewords; lower codebook_size to at most 10"):
         SemanticIdTokenizer("category-prefix").fit(X[:10], categories=CATEGORIES[:10])
     with pytest.raises(DataError, match="399 ids found for 400 vectors"):
         prefix().fit(X, NAMES[:399], CATEGORIES)

@@ -16,6 +16,7 @@ from sparcode.errors import ConfigError, DataError, QueryError
 from sparcode.quantize import residual
 from sparcode.quantize.kmeans import nearest
 from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_options
+from sparcode.semantic_id.codecs.checks import enough_items
 
 Path = tuple[str, ...]
 
@@ -123,6 +124,7 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
         taken["codebooks"] = taken["category_digits"] + len(taken["codebook_size"])
     content = _content_digits(taken)
     sizes = digit_sizes(content, taken["codebook_size"])
+    enough_items("category-prefix", vectors, sizes)
     paths, group = _grouped(vectors, context.categories, taken["separator"], taken["category_digits"])
     means = _means(vectors, group, len(paths))
     books = residual.fit(vectors - means[group], sizes, seed=seed)
