@@ -48,6 +48,13 @@ Fuse = Annotated[
     Literal["concat", "project"],
     typer.Option("--fuse", help="Several sources: standardised and concatenated, or projected to the width."),
 ]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="Also write how it was made, for new items: *.safetensors."),
+]
+Like = Annotated[
+    Path | None, typer.Option("--like", metavar="FILE", help="Embed new items as a recipe says; sources are its own.")
+]
 Width = Annotated[int, typer.Option("--width", min=1, metavar="N", help="Columns of every source.")]
 
 
@@ -62,6 +69,8 @@ def embed_command(
     run_vectors: RunVectors = "sparcode",
     fuse: Fuse = "concat",
     width: Width = 128,
+    recipe: RecipeFile = None,
+    like: Like = None,
     columns: options.Columns = None,
     split_by: options.SplitBy = None,
     time_cut: options.TimeCut = None,
@@ -74,7 +83,12 @@ def embed_command(
         "behaviour": behaviour, "run": run, "run_vectors": run_vectors, "fusion": fuse, "width": width,
     }  # fmt: skip
     changes = options.data_changes(columns, None, None, None, split_by, time_cut)
-    summary = embed(items, out, given, changes, seed or 0)
+    if like is not None:
+        if any((text_columns, text_model, features, behaviour, run, recipe)):
+            raise typer.BadParameter("the recipe names its sources; leave the other options out", param_hint="--like")
+        summary = embed_like(items, out, like, changes)
+    else:
+        summary = embed(items, out, given, changes, seed or 0, recipe)
     if json:
         print_json(summary)
         return
@@ -85,17 +99,36 @@ def embed_command(
     note(f"wrote {out}: {summary['items']:,} items x {summary['width']}")
 
 
-def embed(items: str, out: Path, given: dict[str, Any], changes: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Make the embeddings, write them to ``out`` and return how they were made."""
+def embed(
+    items: str, out: Path, given: dict[str, Any], changes: dict[str, Any], seed: int, recipe: Path | None = None
+) -> dict[str, Any]:
+    """Make the embeddings, write them to ``out`` (and the recipe) and return how they were made."""
+    from sparcode.files import require_writable
     from sparcode.semantic_id.embeddings import require_kind, write_embeddings
-    from sparcode.semantic_id.sources import Sources
-    from sparcode.semantic_id.sources import embed as make
+    from sparcode.semantic_id.sources import Sources, embed_fitted
 
     require_kind(out)
+    if recipe is not None:
+        require_writable(recipe)
     config = options.resolve_config(None, None, changes)
-    embeddings, description = make(items, Sources(**given, seed=seed, data=config.data))
+    embeddings, made = embed_fitted(items, Sources(**given, seed=seed, data=config.data))
     write_embeddings(out, embeddings)
-    return {"out": str(out), **description}
+    if recipe is not None:
+        made.save(recipe)
+    return {"out": str(out), **made.about}
+
+
+def embed_like(items: str, out: Path, like: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Embed new items by a recipe, write them to ``out`` and return what was made."""
+    from sparcode.semantic_id.embeddings import require_kind, write_embeddings
+    from sparcode.semantic_id.recipe import Recipe
+    from sparcode.semantic_id.sources import embed_like as embed_by
+
+    require_kind(out)
+    embeddings = embed_by(items, Recipe.load(like), options.resolve_config(None, None, changes).data)
+    write_embeddings(out, embeddings)
+    notes = embeddings.facts().notes()
+    return {"out": str(out), "items": len(embeddings), "width": embeddings.width, "sources": {}, "notes": notes}
 
 
 def _names(text: str | None) -> list[str] | None:

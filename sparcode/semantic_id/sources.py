@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +14,23 @@ import pyarrow.compute as pc
 
 from sparcode.config import DataConfig
 from sparcode.data.columns import find_id_column
-from sparcode.data.features import Features
 from sparcode.data.ids import IdMap, as_id_array
 from sparcode.data.metadata import align, documents, encode, is_list, is_text, plain_array, text_columns
 from sparcode.data.tables import kind_of, read_file, read_tables
 from sparcode.data.text import TextEncoder
-from sparcode.errors import DataError, MissingExtraError, RunError
+from sparcode.errors import DataError, RunError
 from sparcode.semantic_id.behaviour import BehaviourOptions, Method, item_vectors
 from sparcode.semantic_id.embeddings import Embeddings
-from sparcode.semantic_id.fusion import Fusion, Part, fuse, principal
+from sparcode.semantic_id.fusion import Fusion, How, Part
+from sparcode.semantic_id.recipe import Recipe
+from sparcode.semantic_id.transforms import FeatureTransform, TextTransform, Transform, Unknown, filled
 
 AUTO = "auto"
 """Stands for all columns that fit, where names of columns are asked for."""
 _RUN_VECTORS = {"sparcode": "rescorer", "two-tower": "two_tower", "additive": "additive"}
 RUN_VECTORS = tuple(_RUN_VECTORS)
+Made = tuple[Part, Transform, dict[str, Any]]
+"""What a source gives: the vectors, how others are made, and a JSON-able description."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Sources:
     behaviour: Method | None = None
     run: Path | None = None
     run_vectors: str = "sparcode"
-    fusion: Fusion = "concat"
+    fusion: How = "concat"
     width: int = 128
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
@@ -66,7 +68,13 @@ class Items:
 
 
 def embed(items: Any, sources: Sources) -> tuple[Embeddings, dict[str, Any]]:
-    """Return checked embeddings of ``items`` and a JSON-able description of how they were made.
+    """Return checked embeddings of ``items`` and a JSON-able description; see ``embed_fitted``."""
+    embeddings, recipe = embed_fitted(items, sources)
+    return embeddings, recipe.about
+
+
+def embed_fitted(items: Any, sources: Sources) -> tuple[Embeddings, Recipe]:
+    """Return checked embeddings of ``items`` and the recipe that embeds others like them; its ``about`` describes it.
 
     ``items``: a table of items (a file, or in memory), or DATA: a folder or fetched name that holds interactions.
     Behaviour reads training events only. Raises DataError, RunError, MissingExtraError.
@@ -75,17 +83,27 @@ def embed(items: Any, sources: Sources) -> tuple[Embeddings, dict[str, Any]]:
         raise DataError(f"width {sources.width}: expected at least 1")
     chosen = open_items(items, sources)
     parts: list[Part] = []
-    description: dict[str, Any] = {"items": len(chosen.ids), "sources": {}}
+    transforms: list[Transform] = []
+    about: dict[str, Any] = {"items": len(chosen.ids), "sources": {}}
     for name, make in _makers(sources).items():
-        part, about = make(chosen, sources)
+        part, transform, more = make(chosen, sources)
         parts.append(part)
+        transforms.append(transform)
         unknown = int((~part.known).sum())
-        description["sources"][name] = {"width": part.vectors.shape[1], "unknown_items": unknown, **about}
-    embeddings = Embeddings(np.ascontiguousarray(fuse(parts, sources.fusion, sources.width)), chosen.ids.external)
-    description |= {"width": embeddings.width, "notes": embeddings.facts().notes(), "seed": sources.seed}
-    if len(parts) > 1 or sources.fusion == "project":
-        description["fusion"] = sources.fusion
-    return embeddings, description
+        about["sources"][name] = {"width": part.vectors.shape[1], "unknown_items": unknown, **more}
+    fusion = Fusion.fit(parts, sources.fusion, sources.width)
+    embeddings = Embeddings(np.ascontiguousarray(fusion.apply(parts)), chosen.ids.external)
+    about |= {"width": embeddings.width, "notes": embeddings.facts().notes(), "seed": sources.seed}
+    if fusion.standardisers:
+        about["fusion"] = sources.fusion
+    return embeddings, Recipe(transforms, fusion, about)
+
+
+def embed_like(items: Any, recipe: Recipe, data: DataConfig | None = None) -> Embeddings:
+    """Return checked embeddings of new items as a recipe makes them; ``data.columns`` may name the id column."""
+    embeddings = recipe.apply(open_items(items, Sources(data=data or DataConfig())))
+    embeddings.facts()
+    return embeddings
 
 
 def open_items(items: Any, sources: Sources) -> Items:
@@ -125,47 +143,30 @@ def _makers(sources: Sources) -> dict[str, Any]:
     return wanted
 
 
-def from_text(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:
+def from_text(items: Items, sources: Sources) -> Made:
     """Embed the joined text of the chosen columns: TF-IDF and SVD, or a sentence-transformers model."""
     table = _table(items, "text")
     fitting = text_columns(table)
     names = _columns(table, sources.text_columns, fitting, "--text-columns", "text")
     texts = documents(table, None, names)
-    known = np.array([bool(text.strip()) for text in texts])
-    if not known.any():
+    count = sum(bool(text.strip()) for text in texts)
+    if not count:
         raise DataError(f"columns {', '.join(names)} hold no text; name others with --text-columns")
     if sources.text_model is not None:
-        vectors = sentence_vectors(texts, sources.text_model)
-        vectors[~known] = 0
-        return Part("text", vectors, known), {"columns": names, "model": sources.text_model}
+        transform = TextTransform(names, None, sources.text_model)
+        return transform.apply(table), transform, {"columns": names, "model": sources.text_model}
     found = TextEncoder.fit_transform(texts, sources.width)
     if found is None:
         raise DataError(
-            f"too little text in columns {', '.join(names)} for TF-IDF ({int(known.sum()):,} items have any, at least "
+            f"too little text in columns {', '.join(names)} for TF-IDF ({count:,} items have any, at least "
             "50 are needed, and words they share); use other columns, --text-model, --features or --behaviour"
         )
-    vectors = found[1]
-    return Part("text", vectors, _filled(vectors)), {"columns": names, "terms": len(found[0].terms)}
+    encoder, vectors = found
+    part = Part("text", vectors, filled(vectors))
+    return part, TextTransform(names, encoder), {"columns": names, "terms": len(encoder.terms)}
 
 
-def sentence_vectors(texts: Sequence[str], model: str) -> np.ndarray:
-    """Return float32 (n, d) of a sentence-transformers model by name or path; MissingExtraError without the package."""
-    try:
-        package = importlib.import_module("sentence_transformers")
-    except ImportError:
-        raise MissingExtraError("sentence-transformers", "embed", f"--text-model {model}") from None
-    try:
-        encoder = package.SentenceTransformer(model, device="cpu")
-    except (OSError, ValueError) as problem:
-        first = (str(problem).splitlines() or ["no reason given"])[0]
-        raise DataError(
-            f"--text-model {model} cannot be opened: {first}; give a folder, or a name that is cached"
-        ) from None
-    vectors = encoder.encode(list(texts), batch_size=64, convert_to_numpy=True, show_progress_bar=False)
-    return np.array(vectors, dtype=np.float32)
-
-
-def from_features(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:
+def from_features(items: Items, sources: Sources) -> Made:
     """Embed categories, numbers and vectors: every column weighs alike, then principal directions where it is wide."""
     table = _table(items, "features")
     if sources.features is not None and list(sources.features) != [AUTO]:
@@ -175,28 +176,11 @@ def from_features(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]
     if features is None:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in ignored.items()) or "there are no columns"
         raise DataError(f"no column of the items can be a feature: {reasons}")
-    dense = balanced(features)
-    known = _filled(dense)
-    layout = features.layout
-    used = [*layout.category_names, *layout.numeric_names, *layout.vector_names]
-    vectors = principal(dense, sources.width) if dense.shape[1] > sources.width else dense
-    return Part("features", vectors, known), {"columns": used, "ignored": ignored}
+    transform = FeatureTransform.fit(features, sources.width)
+    return transform.of(features), transform, {"columns": transform.columns, "ignored": ignored}
 
 
-def balanced(features: Features) -> np.ndarray:
-    """Return dense features, float32 (n, width), in which every column of the table has total variance 1."""
-    dense = features.dense(np.arange(len(features)))
-    layout = features.layout
-    numbers = len(layout.category_names) + np.arange(len(layout.numeric_names))
-    first = len(layout.category_names) + len(numbers)
-    vector = np.repeat(first + np.arange(len(layout.vector_widths)), np.array(layout.vector_widths, np.int64))
-    group = np.concatenate([layout.column_of_word, numbers, vector]).astype(np.int64)
-    total = np.bincount(group, weights=dense.var(axis=0, dtype=np.float64))
-    scale = np.where(total > 0, 1 / np.sqrt(np.where(total > 0, total, 1)), 0)
-    return dense * scale[group].astype(np.float32)
-
-
-def from_behaviour(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:
+def from_behaviour(items: Items, sources: Sources) -> Made:
     """Embed from training events of the data, see ``behaviour``."""
     from sparcode.data.dataset import load_dataset
 
@@ -208,17 +192,19 @@ def from_behaviour(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]
     method = sources.behaviour or "counts"
     vectors = item_vectors(dataset.train, dataset.item_count, method, options, sources.seed)
     part = _placed("behaviour", items.ids, dataset.item_ids, vectors)
-    return part, {"method": method, "training_events": len(dataset.train.items), "split_by": config.split_by}
+    about = {"method": method, "training_events": len(dataset.train.items), "split_by": config.split_by}
+    return part, Unknown("behaviour", vectors.shape[1]), about
 
 
-def from_run(items: Items, sources: Sources) -> tuple[Part, dict[str, Any]]:
+def from_run(items: Items, sources: Sources) -> Made:
     """Take the item vectors of a trained run: those that rescore, or the two-tower's, or the additive model's."""
     from sparcode.run import Run
 
     run = Run.open(Path(sources.run or ""))
     vectors = run_item_vectors(run.model_folder, sources.run_vectors)
     part = _placed(f"the run {sources.run}", items.ids, run.dataset.item_ids, vectors)
-    return part, {"run": str(sources.run), "vectors": sources.run_vectors, "model_hash": run.model_hash}
+    about = {"run": str(sources.run), "vectors": sources.run_vectors, "model_hash": run.model_hash}
+    return part, Unknown("run", vectors.shape[1]), about
 
 
 def run_item_vectors(folder: Path, which: str) -> np.ndarray:
@@ -251,11 +237,7 @@ def _placed(name: str, wanted: IdMap, have: IdMap, vectors: np.ndarray) -> Part:
         raise DataError(f"{name} knows none of the {len(wanted):,} items; do the ids belong to the same data?")
     result = np.zeros((len(wanted), vectors.shape[1]), np.float32)
     result[known] = vectors[place[known]]
-    return Part(name, result, _filled(result))
-
-
-def _filled(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors.any(axis=1))
+    return Part(name, result, filled(result))
 
 
 def _table(items: Items, purpose: str) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -36,6 +37,16 @@ def test_json_says_how_it_was_made(planted: Path, tmp_path: Path) -> None:
     first = read_embeddings(tmp_path / "e").vectors.tobytes()
     run(planted, "--out", tmp_path / "again", *options)
     assert read_embeddings(tmp_path / "again").vectors.tobytes() == first
+
+
+def test_new_items_by_a_recipe(planted: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "r.safetensors", tmp_path / "old.npy"
+    run(planted, "--out", out, "--features", "auto", "--recipe", recipe)
+    text = run(planted, "--out", tmp_path / "new.npy", "--like", recipe)
+    assert "60 items" in text
+    assert np.allclose(read_embeddings(tmp_path / "new.npy").vectors, read_embeddings(out).vectors, atol=1e-5)
+    assert "names its sources" in run(planted, "--out", out, "--like", recipe, "--features", "auto", code=2)
+    assert "no such file" in run(planted, "--out", out, "--like", tmp_path / "none", code=1)
 
 
 @pytest.mark.parametrize(

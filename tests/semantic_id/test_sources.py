@@ -16,8 +16,9 @@ import pytest
 from sparcode.data.metadata import encode
 from sparcode.errors import DataError, MissingExtraError, RunError
 from sparcode.semantic_id.embeddings import read_embeddings
-from sparcode.semantic_id.fusion import Part, fuse, principal, standardised
-from sparcode.semantic_id.sources import AUTO, RUN_VECTORS, Sources, balanced, embed
+from sparcode.semantic_id.fusion import Directions, Fusion, Part, Standardiser
+from sparcode.semantic_id.sources import AUTO, RUN_VECTORS, Sources, embed
+from sparcode.semantic_id.transforms import FeatureTransform
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -81,7 +82,7 @@ def test_blank_text_is_told() -> None:
 def test_features_weigh_every_column_alike() -> None:
     features = encode(shop().drop_columns(["item_id", "title", "url"]))[0]
     assert features is not None
-    dense = balanced(features)
+    dense = FeatureTransform.fit(features, 99).of(features).vectors
     words = len(features.vocabulary)
     variances = dense.var(axis=0)
     assert variances[:words].sum() == pytest.approx(1, rel=1e-4)
@@ -241,6 +242,10 @@ def part(name: str, vectors: np.ndarray, known: list[bool] | None = None) -> Par
     return Part(name, vectors.astype(np.float32), rows)
 
 
+def standardised(part: Part) -> np.ndarray:
+    return Standardiser.fit(part).apply(part)
+
+
 def test_parts_are_standardised() -> None:
     x = np.random.default_rng(0).normal(3, 5, (50, 4))
     known = [number % 3 > 0 for number in range(50)]
@@ -255,18 +260,18 @@ def test_parts_are_standardised() -> None:
 
 def test_fusion_of_one_part_leaves_it_alone() -> None:
     x = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    assert fuse([part("x", x)]) is not None
-    assert np.array_equal(fuse([part("x", x)]), x)
-    joined = fuse([part("x", x), part("y", x * 100)])
+    assert np.array_equal(Fusion.fit([part("x", x)]).apply([part("x", x)]), x)
+    parts = [part("x", x), part("y", x * 100)]
+    joined = Fusion.fit(parts).apply(parts)
     assert np.allclose(joined[:, :4], joined[:, 4:], atol=1e-5)
 
 
 def test_principal_directions_against_numpy() -> None:
     x = (np.random.default_rng(0).normal(size=(200, 6)) * [5, 3, 2, 1, 0.5, 0]).astype(np.float32)
-    found = principal(x, 3)
+    found = Directions.fit(x, 3).apply(x)
     left, values, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     assert np.allclose(np.abs(found), np.abs(left[:, :3] * values[:3]), atol=1e-3)
-    assert principal(x, 10).shape == (200, 5)  # the sixth has no variance
+    assert Directions.fit(x, 10).matrix.shape == (6, 5)  # the sixth has no variance
 
 
 def test_embeddings_survive_the_file(tmp_path: Path) -> None:
