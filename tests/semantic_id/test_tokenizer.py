@@ -289,3 +289,15 @@ def test_every_error_is_one_line(fitted: SemanticIdTokenizer, tmp_path: Path) ->
         with pytest.raises(SparcodeError) as caught:
             use()
         assert "\n" not in str(caught.value)
+
+
+def test_quality_is_of_the_content_digits(fitted: SemanticIdTokenizer) -> None:
+    alone, beside = fitted.quality(), fitted.quality(X, CATEGORIES)
+    assert len(alone.digits) == 3
+    assert (alone.mse, alone.neighbours, alone.purity) == (None, None, None)
+    content = fitted.semantic_ids.codes[:, :3]
+    assert beside.mse == pytest.approx(float(((fitted.decode(content) - X) ** 2).mean()), rel=1e-4)
+    assert beside.collisions.rate == pytest.approx(fitted.report["rate_before"])
+    assert fitted.info()["perplexity"] == [digit.perplexity for digit in alone.digits]
+    random = SemanticIdTokenizer("random", codebook_size=8).fit(X)
+    assert random.quality(X).mse is None
