@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sparcode.data.ids import IdMap
+from sparcode.data.ids import IdMap, as_id_array
 from sparcode.errors import DataError, IndexMismatchError, UnknownIdError
 from sparcode.semantic_id.codec import checked_codes
 from sparcode.semantic_id.keys import Groups, group, keys
+
+MANY = 4096
+"""Ids in one look-up from which a join is faster than a dictionary."""
 
 
 class SemanticIds:
@@ -59,7 +62,14 @@ class SemanticIds:
 
     def codes_of(self, items: Iterable[Any]) -> np.ndarray:
         """Return the SIDs (b, L) int32 of external ids; UnknownIdError names the first unknown one."""
-        return self.codes[self._map.to_internal(items)]
+        wanted = items.to_pylist() if isinstance(items, pa.Array) else list(items)
+        if len(wanted) < MANY:
+            return self.codes[self._map.to_internal(wanted)]
+        rows = self._map.join(items if isinstance(items, pa.Array) else as_id_array(wanted, "item"))
+        # A join knows fewer spellings of a number (" 5"); what is really unknown raises here.
+        unknown = np.flatnonzero(rows < 0)
+        rows[unknown] = self._map.to_internal(wanted[row] for row in unknown.tolist())
+        return self.codes[rows]
 
     def code_of(self, item: Any) -> tuple[int, ...]:
         """Return the SID of one item."""
@@ -134,8 +144,11 @@ class SemanticIds:
         first, last = _padded(low, self.sizes, digits)
         starts = np.searchsorted(self._ordered, keys(first, self.sizes), side="left")
         stops = np.searchsorted(self._ordered, keys(last, self.sizes), side="right")
-        rows = [self._groups.order[start:stop] for start, stop in zip(starts, stops, strict=True)]
-        return [self.ids.take(pa.array(found)).to_pylist() if len(found) else [] for found in rows]
+        counts = stops - starts
+        ends = np.cumsum(counts)
+        places = np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)
+        items = self.ids.take(pa.array(self._groups.order[places])).to_pylist()
+        return [items[end - count : end] for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
 
     @cached_property
     def _groups(self) -> Groups:

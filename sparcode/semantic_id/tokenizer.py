@@ -136,7 +136,7 @@ class SemanticIdTokenizer:
         """
         names = unique_ids(ids).external
         known, grown = self._grown(x, names, categories)
-        return SemanticIds(names, grown.codes_of(names.to_pylist()), grown.sizes, **_provenance(known))
+        return SemanticIds(names, grown.codes_of(names), grown.sizes, **_provenance(known))
 
     def append(
         self, x: np.ndarray, ids: pa.Array | Sequence[Any], categories: Sequence[str | None] | None = None
@@ -145,7 +145,7 @@ class SemanticIdTokenizer:
         names = unique_ids(ids).external
         known, grown = self._grown(x, names, categories)
         self._semantic_ids = grown
-        return SemanticIds(names, grown.codes_of(names.to_pylist()), grown.sizes, **_provenance(known))
+        return SemanticIds(names, grown.codes_of(names), grown.sizes, **_provenance(known))
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer and its items to ``folder``, or replace the tokenizer there; see ``store``."""

@@ -41,6 +41,18 @@ def test_items_to_sids() -> None:
         ids.codes_of(["ab", "x-2"])
 
 
+@pytest.mark.parametrize("many", [0, 10**9])
+def test_long_and_short_look_ups_agree(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparcode.semantic_id.mapping.MANY", many)
+    for wanted in (["7", "c"], ("7", "c"), pa.array(["7", "c"]), iter(["7", "c"]), np.array(["7", "c"])):
+        assert mapping().codes_of(wanted).tolist() == [[1, 0, 0], [1, 2, 0]]
+    numbers = mapping([5, 6, 7, 8])
+    for wanted in ([7, 5], ["7", " 5"], np.array([7, 5]), pa.array([7, 5])):
+        assert numbers.codes_of(wanted).tolist() == [[1, 2, 0], [1, 2, 0]]
+    with pytest.raises(UnknownIdError, match="unknown item 'x-2'"):
+        mapping().codes_of(pa.array(["ab", "x-2"]))
+
+
 def test_sids_to_items() -> None:
     ids = mapping()
     assert ids.items_of([[1, 2, 0], [1, 1, 1], [1, 0, 0]]) == [["ab", "c"], [], ["7"]]
