@@ -38,13 +38,16 @@ class ScaledRows:
 
     def __init__(self, vectors: np.ndarray, scaling: Scaling) -> None:
         self._vectors, self._scaling = vectors, scaling
-        self.shape, self.size = vectors.shape, vectors.size
+        self.shape, self.size, self.ndim = vectors.shape, vectors.size, 2
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return self._scaling.apply(self._vectors[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._scaling.apply(self._vectors).astype(dtype or np.float32, copy=False)
 
 
 def fit_scaling(vectors: np.ndarray, mode: str | bool) -> Scaling:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-def sinkhorn(costs: np.ndarray, *, epsilon: float = 0.02, iterations: int = 500, tolerance: float = 1e-3) -> np.ndarray:
+def sinkhorn(costs: np.ndarray, *, epsilon: float = 0.02, iterations: int = 200, tolerance: float = 1e-3) -> np.ndarray:
     """Return the plan (m, K) float64 that spreads m rows over K >= m columns at the least cost, none overfull.
 
     Every row sums to 1, no column to more than 1 (within ``tolerance``). ``epsilon`` is the entropy's weight as a

@@ -27,6 +27,9 @@ from sparcode.semantic_id.rows import BLOCK_ROWS
 from sparcode.semantic_id.scaling import ScaledRows, Scaling, checked_matrix, fit_scaling
 from sparcode.types import Sequences
 
+READ_BY_ROWS = ("rq-kmeans", "pq", "opq", "base", "random")
+"""Methods that read a sample of the rows, or blocks of them: a mapped matrix is never scaled as a whole for these."""
+
 
 class SemanticIdTokenizer:
     """Semantic IDs by ``method``, one of ``codec.MODULES``.
@@ -95,7 +98,9 @@ class SemanticIdTokenizer:
             report=report,
             device=self.device,
         )
-        vectors = scaling.apply(x if rows is None else x[rows])
+        vectors: Any = ScaledRows(x, scaling)
+        if rows is not None or self.method not in READ_BY_ROWS:
+            vectors = scaling.apply(x if rows is None else x[rows])
         codec = fit_codec(self.method, vectors, seed=self.seed, options=dict(self.options), context=context)
         del vectors
         self._codec, self._scaling = codec, scaling

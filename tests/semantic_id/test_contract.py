@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sparcode.errors import ConfigError, DataError, QueryError
+from sparcode.semantic_id import tokenizer as tokenizer_module
 from sparcode.semantic_id.codec import FITTERS, MODULES, FitContext, open_codec
 from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 from tests.semantic_id.worlds import planted
@@ -100,6 +101,14 @@ def test_the_same_seed_gives_the_same_tokenizer(kind: str) -> None:
     again = unfitted(kind).fit(ITEMS.vectors, categories=ITEMS.categories)
     assert again.fingerprint == fitted(kind).fingerprint
     np.testing.assert_array_equal(again.semantic_ids.codes, fitted(kind).semantic_ids.codes)
+
+
+@every_method
+def test_rows_scaled_when_read_or_at_once_are_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind in tokenizer_module.READ_BY_ROWS:
+        monkeypatch.setattr(tokenizer_module, "READ_BY_ROWS", ())
+        whole = unfitted(kind).fit(ITEMS.vectors, categories=ITEMS.categories)
+        assert whole.fingerprint == fitted(kind).fingerprint
 
 
 @every_method

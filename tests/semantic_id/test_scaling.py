@@ -29,6 +29,7 @@ def test_undo_is_the_inverse_and_blocks_do_not_matter(mode: str, monkeypatch: py
     fitted = fit_scaling(X, mode)
     np.testing.assert_allclose(fitted.undo(fitted.apply(X)), X, rtol=1e-5)
     np.testing.assert_array_equal(ScaledRows(X, fitted)[3:5], fitted.apply(X[3:5]))
+    np.testing.assert_array_equal(np.asarray(ScaledRows(X, fitted)), fitted.apply(X))
     monkeypatch.setattr(scaling, "BLOCK_ROWS", 7)
     np.testing.assert_allclose(fit_scaling(X, mode).scale, fitted.scale, rtol=1e-6)
 
