@@ -27,7 +27,7 @@ from sparcode.semantic_id.rows import BLOCK_ROWS
 from sparcode.semantic_id.scaling import ScaledRows, Scaling, checked_matrix, fit_scaling
 from sparcode.types import Sequences
 
-READ_BY_ROWS = ("rq-kmeans", "pq", "opq", "base", "random")
+READ_BY_ROWS = ("rq-kmeans", "pq", "base", "random")
 """Methods that read a sample of the rows, or blocks of them: a mapped matrix is never scaled as a whole for these."""
 
 
