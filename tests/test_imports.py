@@ -39,7 +39,7 @@ ARROWS = {
 LAZY_ARROWS = {
     "sparcode/scale/prepare.py": {"train"},
     # Files that open things by name do it inside functions.
-    "sparcode/__init__.py": {"api"},
+    "sparcode/__init__.py": {"api", "semantic_id"},
     "sparcode/api.py": {"train", "eval"},
     "sparcode/eval/run.py": {"retrievers", "report"},
     "sparcode/semantic_id/codecs/autoencoder.py": {"train"},

@@ -301,3 +301,13 @@ def test_quality_is_of_the_content_digits(fitted: SemanticIdTokenizer) -> None:
     assert fitted.info()["perplexity"] == [digit.perplexity for digit in alone.digits]
     random = SemanticIdTokenizer("random", codebook_size=8).fit(X)
     assert random.quality(X).mse is None
+
+
+def test_it_is_found_at_the_top() -> None:
+    import sparcode
+    import sparcode.semantic_id as package
+
+    assert sparcode.SemanticIdTokenizer is package.SemanticIdTokenizer is SemanticIdTokenizer
+    assert package.SemanticIds is SemanticIds
+    with pytest.raises(AttributeError, match="no attribute 'Tokenizer'"):
+        _ = package.Tokenizer
