@@ -201,10 +201,12 @@ def encode(
     categories: tuple[Path, str] | None = None,
 ) -> tuple[int, int]:
     """Write the SIDs of the items of ``embeddings``; returns how many were known and how many are new."""
+    from sparcode.files import require_writable
     from sparcode.semantic_id.mapping_files import check_mapping_path, write_mapping
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
-    check_mapping_path(out)
+    if check_mapping_path(out) != "npy":
+        require_writable(out)
     tokenizer = SemanticIdTokenizer.load(sid)
     x, ids = read(embeddings, column)
     known = int((tokenizer.semantic_ids.rows_of(ids) >= 0).sum())
@@ -217,11 +219,13 @@ def encode(
 
 def decode(sid: Path, codes: Path, out: Path) -> tuple[int, int]:
     """Write the reconstructions; returns their shape."""
+    from sparcode.files import require_writable
     from sparcode.semantic_id.mapping_files import read_codes, write_array
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
     if out.suffix != ".npy":
         raise typer.BadParameter(f"{out}: expected a name that ends with .npy", param_hint="--out")
+    require_writable(out)
     vectors = SemanticIdTokenizer.load(sid).decode(read_codes(codes))
     write_array(out, vectors)
     return int(vectors.shape[0]), int(vectors.shape[1])

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -79,12 +81,18 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], SemanticI
 
 
 def check_target(folder: Path) -> None:
-    """Raise RunError when no tokenizer can be written to ``folder``: a file, or a folder that holds other things."""
+    """Raise RunError or PermissionError when no tokenizer can be written to ``folder``."""
     folder = Path(folder)
     if folder.is_file():
         raise RunError(f"{folder} is a file; choose a folder for the tokenizer")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _NAME).is_file():
         raise RunError(f"{folder} is not empty and holds no tokenizer; choose another folder")
+    # Asked before hours of training; nothing is created yet.
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise RunError(f"{place} is a file, so that {folder} cannot be made; choose another folder")
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _named(folder: Path, stem: str, ending: str, write: Any) -> dict[str, str]:

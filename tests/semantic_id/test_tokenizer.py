@@ -190,6 +190,15 @@ def test_saving_replaces_a_tokenizer_and_nothing_else(fitted: SemanticIdTokenize
         fitted.save(tmp_path / "mine")
     with pytest.raises(RunError, match="is a file"):
         fitted.save(tmp_path / "mine" / "thesis.txt")
+    with pytest.raises(RunError, match="cannot be made"):
+        fitted.save(tmp_path / "mine" / "thesis.txt" / "sid")
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="new"):
+        store.check_target(tmp_path / "deep" / "new")
+    assert not list(tmp_path.iterdir())
 
 
 def test_equal_tokenizers_are_equal_bytes(fitted: SemanticIdTokenizer, tmp_path: Path) -> None:
