@@ -28,7 +28,7 @@ POLICIES = ("none", "extra-digit", "next-best", "sinkhorn-last")
 MIN_EXTRA = 16
 """Fewest values of the extra digit: new items find room in a vocabulary that does not change."""
 COST_ROWS = 4096
-MAX_PLAN = 1 << 24
+MAX_PLAN = 1 << 22
 
 
 @dataclass(frozen=True)
