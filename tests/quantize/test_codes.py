@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparcode.quantize import beam as beam_module
 from sparcode.quantize import product, residual
-from sparcode.quantize.rotation import balanced_axes, mapped
+from sparcode.quantize.rotation import balanced_axes, map_rows, mapped
 from tests.quantize.literal import beam_code, gap, greedy_code, mapped_row, nearest_word
 
 RNG = np.random.default_rng(0)
@@ -41,6 +41,20 @@ def test_product_equals_faiss():
     bits = np.unpackbits(packed, axis=1, bitorder="little")[:, :24].reshape(len(vectors), 4, 6)
     assert np.array_equal(product.encode(vectors, books), bits @ (1 << np.arange(6)))
     assert np.allclose(product.decode(product.encode(vectors, books), books), theirs.decode(packed))
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+def test_residual_equals_faiss(beam):
+    faiss = pytest.importorskip("faiss")
+    vectors = np.random.default_rng(3).normal(size=(1500, 16)).astype("f")
+    books = residual.fit(vectors, [256, 256, 256], seed=1, iterations=3)
+    theirs = faiss.ResidualQuantizer(16, 3, 8)
+    faiss.copy_array_to_vector(np.concatenate([book.ravel() for book in books]), theirs.codebooks)
+    theirs.is_trained, theirs.max_beam_size = True, beam
+    packed = theirs.compute_codes(vectors)
+    codes = residual.encode(vectors, books, beam)
+    assert np.array_equal(codes, packed)
+    assert np.allclose(residual.decode(codes, books), theirs.decode(packed), atol=1e-5)
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
@@ -164,6 +178,11 @@ def test_maps_sum_in_one_order():
     whole = mapped(VECTORS, matrix, offset)
     assert np.array_equal(whole[5:6], mapped(VECTORS[5:6], matrix, offset))
     assert np.array_equal(whole[5], mapped_row(VECTORS[5], offset, matrix))
+    for part in (VECTORS[:4], np.ascontiguousarray(VECTORS[:4, :7])):
+        out = np.empty((4, 7), np.float32), np.empty((4, 7), np.float32)
+        for kernel, filled in zip((map_rows, map_rows.py_func), out, strict=True):
+            kernel(part, offset[: part.shape[1]], matrix[: part.shape[1]], filled)
+        assert np.array_equal(*out)
 
 
 def test_axes_are_dealt_so_that_variances_balance():
