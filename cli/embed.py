@@ -80,7 +80,10 @@ def embed_command(
     seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
-    """Make a vector for every item: from text by default, from several sources when several are named."""
+    """Make a vector for every item from text, features, behaviour.
+
+    From text when no source is named; several are fused.
+    """
     given: dict[str, Any] = {
         "text_columns": _names(text_columns), "text_model": text_model, "features": _names(features),
         "behaviour": behaviour, "run": run, "run_vectors": run_vectors, "fusion": fuse, "width": width,
