@@ -47,7 +47,7 @@ class VectorFacts:
 
 
 def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
-    """Check float32 (n, d), read block by block; memory beyond the matrix is 40 bytes a row.
+    """Check float32 (n, d), read block by block; memory beyond the matrix is some 40 bytes a row.
 
     DataError names the rows (and ids) of nan or infinite values, and a matrix without variance.
     """
@@ -82,21 +82,30 @@ def blocks(rows: int, width: int) -> list[slice]:
 
 def first_of_equals(vectors: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """Return int64 (n,) as ``distinct_rows``, given ``hashes`` uint64 (n,) of the rows; equal hashes are compared."""
-    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    result = first[inverse].astype(np.int64)
-    if len(first) == len(hashes):
+    result = np.arange(len(hashes), dtype=np.int64)
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(repeated) == 0:
         return result
-    order = np.argsort(inverse, kind="stable")
-    ends = np.cumsum(counts)
-    for group in np.flatnonzero(counts > 1):
-        members = order[ends[group] - counts[group] : ends[group]]
-        head = vectors[members[0]]
-        if not all((vectors[members[part]] == head).all() for part in blocks(len(members), len(head))):
-            # Different rows of one hash: told apart by their values.
-            part = np.asarray(vectors[members])
-            _, own, back = np.unique(part + np.float32(0), axis=0, return_index=True, return_inverse=True)
-            result[members] = members[own[back.ravel()]]
+    place = np.minimum(np.searchsorted(repeated, hashes), len(repeated) - 1)
+    rows = np.flatnonzero(repeated[place] == hashes)
+    # Rows of one hash stand together, in their order.
+    rows = rows[np.argsort(place[rows], kind="stable")]
+    ends = np.flatnonzero(np.diff(place[rows], append=-1)) + 1
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        members = rows[start:end]
+        result[members] = _first_of_group(vectors, members)
     return result
+
+
+def _first_of_group(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
+    head = vectors[members[0]]
+    if all((vectors[members[part]] == head).all() for part in blocks(len(members), len(head))):
+        return np.broadcast_to(members[0], members.shape)
+    # Different rows of one hash: told apart by their values.
+    _, first, back = np.unique(vectors[members] + np.float32(0), axis=0, return_index=True, return_inverse=True)
+    own: np.ndarray = members[first[back.ravel()]]
+    return own
 
 
 @njit(cache=True, nogil=True)
