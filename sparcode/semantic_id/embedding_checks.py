@@ -63,7 +63,8 @@ def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
     constant = int((low == high).sum())
     if constant == width and rows > 1:
         raise DataError(f"all {rows:,} embeddings are equal, so no code can tell items apart; check how they were made")
-    return VectorFacts(rows, width, rows - len(np.unique(first_of_equals(vectors, hashes))), zeros, constant)
+    duplicates = int((first_of_equals(vectors, hashes) != np.arange(rows)).sum())
+    return VectorFacts(rows, width, duplicates, zeros, constant)
 
 
 def distinct_rows(vectors: np.ndarray) -> np.ndarray:
@@ -91,21 +92,17 @@ def first_of_equals(vectors: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(repeated[place] == hashes)
     # Rows of one hash stand together, in their order.
     rows = rows[np.argsort(place[rows], kind="stable")]
-    ends = np.flatnonzero(np.diff(place[rows], append=-1)) + 1
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        members = rows[start:end]
-        result[members] = _first_of_group(vectors, members)
+    starts = np.flatnonzero(np.diff(place[rows], prepend=-1))
+    heads = np.repeat(rows[starts], np.diff(starts, append=len(rows)))
+    result[rows] = heads
+    parts = blocks(len(rows), vectors.shape[1])
+    differ = np.concatenate([(vectors[rows[part]] != vectors[heads[part]]).any(axis=1) for part in parts])
+    for head in np.unique(heads[differ]):
+        # Different rows of one hash: told apart by their values.
+        members = rows[heads == head]
+        _, first, back = np.unique(vectors[members] + np.float32(0), axis=0, return_index=True, return_inverse=True)
+        result[members] = members[first[back.ravel()]]
     return result
-
-
-def _first_of_group(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
-    head = vectors[members[0]]
-    if all((vectors[members[part]] == head).all() for part in blocks(len(members), len(head))):
-        return np.broadcast_to(members[0], members.shape)
-    # Different rows of one hash: told apart by their values.
-    _, first, back = np.unique(vectors[members] + np.float32(0), axis=0, return_index=True, return_inverse=True)
-    own: np.ndarray = members[first[back.ravel()]]
-    return own
 
 
 @njit(cache=True, nogil=True)
