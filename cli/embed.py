@@ -80,9 +80,9 @@ def embed_command(
     seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
-    """Make a vector for every item from text, features, behaviour.
+    """Make a vector for every item: text, features, behaviour.
 
-    From text when no source is named; several are fused.
+    From text by default; sources that are named together are fused.
     """
     given: dict[str, Any] = {
         "text_columns": _names(text_columns), "text_model": text_model, "features": _names(features),
