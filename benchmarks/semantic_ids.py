@@ -71,7 +71,9 @@ PLUM: list[Choice] = [
     ),
 ]
 SOURCES: dict[str, dict[str, Any]] = {
+    # All columns with words, as usual; where categories are among them, purity is easier than for titles alone.
     "text": {"text_columns": [AUTO]},
+    "title": {"text_columns": ["title"]},
     "behaviour": {"behaviour": "counts"},
     "fused": {"text_columns": [AUTO], "behaviour": "counts"},
 }
@@ -94,7 +96,7 @@ def main(arguments: list[str] | None = None) -> Results:
     """Fit and measure every method, source and seed; print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="a folder with interactions.* and items.*")
-    parser.add_argument("--sources", default="text,behaviour", help="of text, behaviour, fused")
+    parser.add_argument("--sources", default="text,behaviour", help="of text, title, behaviour, fused")
     parser.add_argument("--methods", help="kinds, e.g. rq-kmeans,pq; absent: all")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--width", type=int, default=128, help="columns of an embedding")

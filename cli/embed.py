@@ -72,6 +72,9 @@ def embed_command(
     recipe: RecipeFile = None,
     like: Like = None,
     columns: options.Columns = None,
+    where: options.Where = None,
+    min_rating: options.MinRating = None,
+    k_core: options.KCore = None,
     split_by: options.SplitBy = None,
     time_cut: options.TimeCut = None,
     seed: options.Seed = None,
@@ -85,7 +88,7 @@ def embed_command(
         "text_columns": _names(text_columns), "text_model": text_model, "features": _names(features),
         "behaviour": behaviour, "run": run, "run_vectors": run_vectors, "fusion": fuse, "width": width,
     }  # fmt: skip
-    changes = options.data_changes(columns, None, None, None, split_by, time_cut)
+    changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
     if like is not None:
         if any((text_columns, text_model, features, behaviour, run, recipe)):
             raise typer.BadParameter("the recipe names its sources; leave the other options out", param_hint="--like")

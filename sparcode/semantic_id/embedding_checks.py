@@ -47,7 +47,7 @@ class VectorFacts:
 
 
 def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
-    """Check float32 (n, d), read block by block; memory beyond the matrix is 40 bytes a row.
+    """Check float32 (n, d), read block by block; memory beyond the matrix is some 40 bytes a row.
 
     DataError names the rows (and ids) of nan or infinite values, and a matrix without variance.
     """
@@ -63,7 +63,8 @@ def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
     constant = int((low == high).sum())
     if constant == width and rows > 1:
         raise DataError(f"all {rows:,} embeddings are equal, so no code can tell items apart; check how they were made")
-    return VectorFacts(rows, width, rows - len(np.unique(first_of_equals(vectors, hashes))), zeros, constant)
+    duplicates = int((first_of_equals(vectors, hashes) != np.arange(rows)).sum())
+    return VectorFacts(rows, width, duplicates, zeros, constant)
 
 
 def distinct_rows(vectors: np.ndarray) -> np.ndarray:
@@ -82,20 +83,25 @@ def blocks(rows: int, width: int) -> list[slice]:
 
 def first_of_equals(vectors: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """Return int64 (n,) as ``distinct_rows``, given ``hashes`` uint64 (n,) of the rows; equal hashes are compared."""
-    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    result = first[inverse].astype(np.int64)
-    if len(first) == len(hashes):
+    result = np.arange(len(hashes), dtype=np.int64)
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(repeated) == 0:
         return result
-    order = np.argsort(inverse, kind="stable")
-    ends = np.cumsum(counts)
-    for group in np.flatnonzero(counts > 1):
-        members = order[ends[group] - counts[group] : ends[group]]
-        head = vectors[members[0]]
-        if not all((vectors[members[part]] == head).all() for part in blocks(len(members), len(head))):
-            # Different rows of one hash: told apart by their values.
-            part = np.asarray(vectors[members])
-            _, own, back = np.unique(part + np.float32(0), axis=0, return_index=True, return_inverse=True)
-            result[members] = members[own[back.ravel()]]
+    place = np.minimum(np.searchsorted(repeated, hashes), len(repeated) - 1)
+    rows = np.flatnonzero(repeated[place] == hashes)
+    # Rows of one hash stand together, in their order.
+    rows = rows[np.argsort(place[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(place[rows], prepend=-1))
+    heads = np.repeat(rows[starts], np.diff(starts, append=len(rows)))
+    result[rows] = heads
+    parts = blocks(len(rows), vectors.shape[1])
+    differ = np.concatenate([(vectors[rows[part]] != vectors[heads[part]]).any(axis=1) for part in parts])
+    for head in np.unique(heads[differ]):
+        # Different rows of one hash: told apart by their values.
+        members = rows[heads == head]
+        _, first, back = np.unique(vectors[members] + np.float32(0), axis=0, return_index=True, return_inverse=True)
+        result[members] = members[first[back.ravel()]]
     return result
 
 

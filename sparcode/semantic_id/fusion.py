@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,17 +36,19 @@ class Standardiser:
     @classmethod
     def fit(cls, part: Part) -> Standardiser:
         """Learn both from the known items; DataError when there is none."""
-        known = part.vectors[part.known].astype(np.float64)
+        known = part.vectors[part.known]
         if len(known) == 0:
             raise DataError(f"{part.name} knows none of the items; leave it out, or check the ids")
-        mean = known.mean(axis=0)
-        return cls(mean, float(np.sqrt(((known - mean) ** 2).sum(axis=1).mean())))
+        mean = known.mean(axis=0, dtype=np.float64)
+        total = sum(float(((known[block] - mean) ** 2).sum()) for block in blocks(*known.shape))
+        return cls(mean, math.sqrt(total / len(known)))
 
     def apply(self, part: Part) -> np.ndarray:
         """Return float32 (n, d)."""
         result = np.zeros(part.vectors.shape, np.float32)
-        if self.spread > _NOISE:
-            result[part.known] = ((part.vectors[part.known] - self.mean) / self.spread).astype(np.float32)
+        for block in blocks(len(result), len(self.mean)) if self.spread > _NOISE else ():
+            known = part.known[block]
+            result[block][known] = (part.vectors[block][known] - self.mean) / self.spread
         return result
 
 

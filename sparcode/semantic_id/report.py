@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import DataError
-from sparcode.semantic_id.embedding_checks import distinct_rows
+from sparcode.semantic_id.embedding_checks import blocks, distinct_rows
 from sparcode.semantic_id.neighbours import exact_neighbours, recall_by_digits, recall_by_distance, sample_queries
 from sparcode.semantic_id.prefixes import Agreement, co_purchase, prefix_groups, prefix_purity
 from sparcode.types import Sequences
@@ -173,9 +173,13 @@ def count_collisions(codes: np.ndarray, content: np.ndarray | None = None) -> Co
 
 def reconstruction(vectors: np.ndarray, decoded: np.ndarray) -> tuple[float, float | None]:
     """Return the mean squared error of a coordinate, and the explained share of the variance (None without any)."""
-    error = float(((vectors.astype(np.float64) - decoded) ** 2).mean())
-    variance = float(vectors.var(axis=0, dtype=np.float64).mean())
-    return error, 1 - error / variance if variance > 0 else None
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    error = spread = 0.0
+    for block in blocks(*vectors.shape):
+        rows = vectors[block].astype(np.float64)
+        error += float(((rows - decoded[block]) ** 2).sum())
+        spread += float(((rows - mean) ** 2).sum())
+    return error / vectors.size, 1 - error / spread if spread > 0 else None
 
 
 def measure_neighbours(

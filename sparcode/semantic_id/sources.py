@@ -110,7 +110,7 @@ def open_items(items: Any, sources: Sources) -> Items:
     """Find the items: those of the table of items where there is one, else those of the training data or the run."""
     is_table_file = isinstance(items, str | Path) and Path(items).is_file() and kind_of(Path(items)) is not None
     if is_table_file or isinstance(items, pa.Table):
-        table = read_file(Path(items)) if is_table_file else items
+        table = read_file(Path(items), frozenset(sources.data.columns.values())) if is_table_file else items
         return _with_table(table, sources, None)
     tables = read_tables(items, sources.data.columns.values())
     if tables.items is not None:

@@ -39,6 +39,14 @@ def test_json_says_how_it_was_made(planted: Path, tmp_path: Path) -> None:
     assert read_embeddings(tmp_path / "again").vectors.tobytes() == first
 
 
+def test_events_are_chosen_as_in_training(planted: Path, tmp_path: Path) -> None:
+    few = ["--behaviour", "counts", "--width", 4, "--split-by", "time", "--time-cut", "0.8", "--k-core", 2]
+    assert "split by time" in run(planted, "--out", tmp_path / "few.npy", *few)
+    run(planted, "--out", tmp_path / "all.npy", "--behaviour", "counts", "--width", 4)
+    first, second = (read_embeddings(tmp_path / name).vectors for name in ("few.npy", "all.npy"))
+    assert not np.array_equal(first, second)
+
+
 def test_new_items_by_a_recipe(planted: Path, tmp_path: Path) -> None:
     recipe, out = tmp_path / "r.safetensors", tmp_path / "old.npy"
     run(planted, "--out", out, "--features", "auto", "--recipe", recipe)

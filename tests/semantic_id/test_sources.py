@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sparcode.config import DataConfig
 from sparcode.data.metadata import encode
 from sparcode.errors import DataError, MissingExtraError, RunError
 from sparcode.semantic_id.embeddings import read_embeddings
@@ -193,6 +194,17 @@ def test_repeated_items_count_once(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "items.parquet")
     embeddings, _ = embed(tmp_path / "items.parquet", Sources(features=["tags"]))
     assert len(embeddings) == 120
+
+
+def test_a_csv_with_a_named_id_column(tmp_path: Path) -> None:
+    from pyarrow import csv
+
+    table = shop().select(["item_id", "title"]).rename_columns(["article number", "title"])
+    numbers = pa.array([f"{number:04}" for number in range(120)])
+    csv.write_csv(table.set_column(0, "code", numbers), tmp_path / "items.csv")
+    data = DataConfig(columns={"item": "code"})
+    embeddings, _ = embed(tmp_path / "items.csv", Sources(width=4, data=data))
+    assert embeddings.ids.to_pylist()[:2] == ["0000", "0001"]
 
 
 class FakeModel:
