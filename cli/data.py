@@ -1,9 +1,9 @@
-"""``sparcode data``: fetch a public set, look at a set before training, generate a planted one."""
+"""``sparcode data``: fetch or convert a public set, look at a set before training, generate a planted one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,9 @@ from .output import note, print_json
 if TYPE_CHECKING:
     from sparcode.data.scale_world import ScaleWorld
 
-app = typer.Typer(help="Fetch, check and generate interaction data.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="Fetch, convert, check and generate interaction data.", rich_markup_mode=None, no_args_is_help=True
+)
 
 
 @app.command("fetch")
@@ -89,3 +91,42 @@ def generate(out: Path, **arguments: Any) -> ScaleWorld:
     world = ScaleWorld(**arguments)
     world.write(out)
     return world
+
+
+@app.command("convert")
+def convert_command(
+    kind: Annotated[Literal["amazon-2023"], typer.Argument(metavar="KIND", help="amazon-2023: Amazon Reviews 2023.")],
+    raw: Annotated[
+        Path, typer.Argument(metavar="RAW", help="Folder of *.jsonl(.gz) and meta_*.jsonl(.gz), or a file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder to write.", show_default=False)],
+    cuts: Annotated[
+        str | None,
+        typer.Option(
+            "--cuts", metavar="MS,MS", help="Where validation and test begin.  [default: 80 % and 90 % of events]"
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Write a public raw set as a folder that `sparcode train --split-by column` reads, split by time."""
+    summary = convert(raw, out, cuts)
+    if json:
+        print_json(summary)
+        return
+    for name, count in summary.items():
+        note(f"{name.replace('_', ' ')}: {count:,}")
+    note(f"wrote {out}; train with: sparcode train {out} --split-by column --out RUN")
+
+
+def convert(raw: Path, out: Path, cuts: str | None = None) -> dict[str, Any]:
+    """Convert Amazon Reviews 2023 and return counts."""
+    from sparcode.data.amazon import convert as convert_amazon
+
+    return convert_amazon(raw, out, None if cuts is None else _cuts(cuts))
+
+
+def _cuts(text: str) -> tuple[int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(part.isdigit() for part in parts) or int(parts[0]) >= int(parts[1]):
+        raise typer.BadParameter(f"{text!r}: expected two rising moments in ms, MS,MS", param_hint="--cuts")
+    return int(parts[0]), int(parts[1])

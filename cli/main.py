@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from . import data
+from . import data, sid
 from .benchmark import benchmark_command
 from .build_index import build_index_command
+from .embed import embed_command
 from .errors import Commands
 from .evaluate import evaluate_command
 from .explain import explain_command
@@ -32,7 +33,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(sid.app, name="sid")
 app.command("train")(train_command)
+app.command("embed")(embed_command)
 app.command("tune")(tune_command)
 app.command("build-index")(build_index_command)
 app.command("query")(query_command)

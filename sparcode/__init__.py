@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparcode.api import SparCode
+    from sparcode.semantic_id import SemanticIdTokenizer
 
 __version__ = "0.1.0"
-__all__ = ["SparCode", "__version__"]
+__all__ = ["SemanticIdTokenizer", "SparCode", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from sparcode.api import SparCode
 
         return SparCode
+    if name == "SemanticIdTokenizer":
+        from sparcode.semantic_id import SemanticIdTokenizer
+
+        return SemanticIdTokenizer
     raise AttributeError(f"module 'sparcode' has no attribute {name!r}")

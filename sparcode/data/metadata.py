@@ -162,6 +162,12 @@ def documents(table: pa.Table, titles: pa.Array | None, names: list[str]) -> lis
     return [" ".join(words)[:LONGEST] for words in parts]
 
 
+def text_columns(table: pa.Table) -> list[str]:
+    """Return the names of the columns that hold words: text or lists of text, neither ids nor mostly links."""
+    names = [name for name in table.column_names if not (plain(name).endswith("id") or plain(name) in _ID_LIKE)]
+    return [name for name in names if _is_wordy(plain_array(table[name]))]
+
+
 def plain_array(column: pa.ChunkedArray) -> pa.Array:
     """Return one array, dictionary and string views decoded."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sparcode.data.folder import whole_folder
 from sparcode.data.scale_catalogue import Catalogue
-from sparcode.errors import DataError
-from sparcode.files import atomic_path, sync_directory, write_json
+from sparcode.files import atomic_path, write_json
 
 ARGUMENTS = "world.json"
 
@@ -26,25 +23,11 @@ def write_folder(
 
     DataError, before anything is drawn, when the folder holds something already.
     """
-    require_absent(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with whole_folder(folder) as temporary:
         _write_parquet(temporary / "interactions.parquet", interactions)
         _write_parquet(temporary / "items.parquet", items)
         write_json(temporary / ARGUMENTS, arguments)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_directory(folder.parent)
     return folder
-
-
-def require_absent(folder: Path) -> None:
-    """Raise DataError unless ``folder`` does not exist or is an empty folder."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not an empty folder; give another one, or remove it")
 
 
 def item_table(catalogue: Catalogue, items: np.ndarray) -> pa.Table:

@@ -157,7 +157,7 @@ def _write_codes(train: Sequences, items: int, config: Config, codes: Codes, fol
     books = product.fit(tokens[:FITTED_QUERIES], codes.books, codes.codewords, derive(config.seed, "scale codebooks"))
     quantizer = {"kind": "product", "books": codes.books, "codewords": codes.codewords}
     export_encoder(folder, "encoder", dict(spec) | {"quantizer": quantizer}, dict(arrays) | {"codebooks": books})
-    found = code_traffic(product.encode(tokens, books), targets, items)
+    found = code_traffic(product.encode(tokens, list(books)), targets, items)
     write_arrays(folder / "codes.safetensors", found)
 
 

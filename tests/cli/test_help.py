@@ -23,6 +23,16 @@ COMMANDS = {
         "--seed",
         "--out",
     ],
+    "data convert": ["KIND", "RAW", "--out", "--cuts"],
+    "embed": [
+        *["ITEMS", "--out", "--text-columns", "--text-model", "--features", "--behaviour", "--run", "--run-vectors"],
+        *["--fuse", "--width", "--columns", "--seed", "--json"],
+    ],
+    "sid fit": ["EMBEDDINGS", "--method", "--out", "--set", "--column", "--items", "--category-column", "--histories"],
+    "sid encode": ["SID", "EMBEDDINGS", "--out", "--column", "--append"],
+    "sid decode": ["SID", "CODES", "--out"],
+    "sid info": ["SID", "--item", "--sid", "--embeddings", "--json"],
+    "sid export": ["SID", "--format", "--out", "--histories"],
     "train": [
         *["DATA", "--out", "--config", "--set", "--resume", "--overwrite", "--no-baselines", "--device", "--seed"],
         *["--like", *DATA_OPTIONS],
