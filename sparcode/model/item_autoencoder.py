@@ -8,10 +8,10 @@ van den Oord et al. 2017 (VQ-VAE), Zeghidour et al. 2021 (residual books), Rajpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -106,16 +106,38 @@ class Sinkhorn:
         costs = costs - costs.mean(1, keepdim=True)
         costs = costs.sub_(costs.mean(0))
         logits = costs.div_(-self.epsilon * costs.square().mean().sqrt().clamp(min=1e-30))
-        columns = torch.zeros_like(logits[0])
-        rows_target, columns_target = -np.log(logits.shape[0]), -np.log(logits.shape[1])
-        for _ in range(self.iterations):
-            rows = rows_target - torch.logsumexp(logits + columns, dim=1)
-            columns = columns_target - torch.logsumexp(logits + rows[:, None], dim=0)
+        rows, columns, left = torch.zeros_like(logits[:, 0]), torch.zeros_like(logits[0]), self.iterations
+        while left > 0:
+            rows = -math.log(len(rows)) - torch.logsumexp(logits + columns, dim=1)
+            columns = -math.log(len(columns)) - torch.logsumexp(logits + rows[:, None], dim=0)
+            some = min(left - 1, SCALED_STEPS)
+            u, v = _scaled_steps((logits + rows[:, None]).add_(columns).exp_(), some)
+            if _moderate(u) and _moderate(v):
+                rows, columns, left = rows + u.log(), columns + v.log(), left - some
+            left -= 1
         return logits.add_(columns).add_(rows[:, None])
 
     def assign(self, costs: Tensor) -> Tensor:
         """Return the codeword (B,) that gets most of each row of the plan."""
         return self.plan(costs).argmax(1)
+
+
+SCALED_STEPS = 16
+"""Iterations between two in the log domain: products with a kernel whose sums are about right already."""
+
+
+def _scaled_steps(kernel: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Return factors of the rows (B,) and columns (K,) of ``kernel`` after so many iterations."""
+    u, v = torch.ones_like(kernel[:, 0]), torch.ones_like(kernel[0])
+    for _ in range(steps):
+        u = 1.0 / (len(u) * (kernel @ v))
+        v = 1.0 / (len(v) * (kernel.T @ u))
+    return u, v
+
+
+def _moderate(factors: Tensor) -> bool:
+    """Tell whether factors are so near one that no sum of the kernel was lost to underflow."""
+    return bool(((factors > 1e-12) & (factors < 1e12)).all())
 
 
 class Mlp(nn.Module):

@@ -95,6 +95,21 @@ def test_the_sinkhorn_plan_equals_the_textbook_iteration():
     np.testing.assert_allclose(plan, u[:, None] * kernel * v, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("epsilon", "iterations"), [(0.5, 1), (0.5, 40), (0.01, 60), (0.001, 30)])
+def test_steps_with_a_kernel_equal_those_in_the_log_domain(epsilon, iterations):
+    costs = random(9, 5, seed=3).square().double()
+    costs[:, 2] += 40
+    centred = costs - costs.mean(1, keepdim=True)
+    centred = centred - centred.mean(0)
+    logits = -centred / (epsilon * centred.square().mean().sqrt())
+    columns = torch.zeros(5).double()
+    for _ in range(iterations):
+        rows = -math.log(9) - torch.logsumexp(logits + columns, 1)
+        columns = -math.log(5) - torch.logsumexp(logits + rows[:, None], 0)
+    wanted = logits + rows[:, None] + columns
+    torch.testing.assert_close(Sinkhorn(epsilon, iterations).plan(costs), wanted, atol=1e-6, rtol=1e-6)
+
+
 def test_sinkhorn_balances_what_the_nearest_codeword_does_not():
     book = ItemCodebook(4, 2, 0.99)
     book.words.copy_(torch.tensor([[0.0, 0.0], [3.0, 3.0], [4.0, 3.0], [3.0, 4.0]]))
