@@ -54,7 +54,7 @@ METHODS: list[Choice] = [
     ("FSQ 4x256", "fsq", {"codebooks": 4, "codebook_size": 256}),
     ("hierarchical k-means", "hierarchical-kmeans", {}),
     ("LSH 4x256", "lsh", {"codebooks": 4, "codebook_size": 256}),
-    ("category prefix", "category-prefix", {}),
+    ("category prefix, 3 + 3", "category-prefix", {"codebooks": 6, "category_digits": 3}),
     ("base conversion (control)", "base", {"codebooks": 4, "codebook_size": 256}),
     ("random (control)", "random", {"codebooks": 4, "codebook_size": 256}),
 ]

@@ -7,7 +7,10 @@ Both know the same pairs: two different items of one history, at most ``window``
     item2vec   skip-gram with negative sampling (Barkan, Koenigstein 2016): for a pair (i, j) and items z drawn with
                probability ~ count^.75, raise log s(u_i . w_j) + sum_z log s(-u_i . w_z); vectors u
 
-Items without a pair get zeros. One seed gives the same vectors; everything runs on one thread.
+Vectors get length one: a length says how much is known of an item, and would draw the few items with long vectors, not
+what items are alike, into most codewords (Beauty: first digit of RQ-KMeans at perplexity 213 of 256 instead of 63,
+purity of prefixes 3.0 times chance instead of 1.3). Items without a pair get zeros. One seed gives the same vectors;
+everything runs on one thread.
 """
 
 # mypy: allow-untyped-defs
@@ -53,16 +56,22 @@ def item_vectors(
     options: BehaviourOptions | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return float32 (item_count, <= width) of the training ``sequences``; DataError when no two items meet."""
+    """Return float32 (item_count, <= width), unit rows, of the training ``sequences``; DataError when no items meet."""
     options = options or BehaviourOptions()
     pairs = count_pairs(sequences, item_count, options.window)
     if len(pairs.columns) == 0:
         raise DataError("no history holds two different items, so behaviour says nothing; embed from text or features")
     if method == "counts":
-        return factorised(positive_information(pairs), options.width, seed)
+        return unit_rows(factorised(positive_information(pairs), options.width, seed))
     if method == "item2vec":
-        return item2vec(sequences, item_count, options, seed) * (np.diff(pairs.indptr) > 0)[:, None]
+        return unit_rows(item2vec(sequences, item_count, options, seed) * (np.diff(pairs.indptr) > 0)[:, None])
     raise DataError(f"unknown method {method!r} of behaviour; expected one of {', '.join(METHODS)}")
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return float32 rows of length one; zeros stay zeros."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]
+    return np.asarray(np.where(norms > 0, vectors / np.where(norms > 0, norms, 1), 0), np.float32)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def mapped_sequences(sequences: Sequences, rows: np.ndarray) -> Sequences:
 
 
 def read_categories(path: Path, column: str, ids: pa.Array) -> list[str | None]:
-    """Return the category of every item (n), None where the table has none; lists are joined as paths by ``>``.
+    """Return the category of every item (n), None where the table has none; of a list of paths the first, a list
+    of levels is joined by ``>``.
 
     Raises DataError when the table cannot be read, lacks the column, or holds none of the ids.
     """
@@ -94,8 +95,16 @@ def read_categories(path: Path, column: str, ids: pa.Array) -> list[str | None]:
     categories: list[str | None] = [None] * len(ids)
     for row, value in zip(rows.tolist(), table[column].to_pylist(), strict=True):
         if row >= 0 and value is not None:
-            categories[row] = " > ".join(map(str, value)) if isinstance(value, list) else str(value)
+            categories[row] = _path(value)
     return categories
+
+
+def _path(value: Any) -> str | None:
+    """Return one path: of a list of paths the first, of a list of levels all of them, joined."""
+    if not isinstance(value, list):
+        return str(value)
+    texts = [str(part) for part in value if part is not None]
+    return texts[0] if any(">" in text for text in texts) else " > ".join(texts) or None
 
 
 def _dataset(source: str | Path) -> Any:

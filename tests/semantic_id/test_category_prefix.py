@@ -9,7 +9,7 @@ from sparcode.errors import ConfigError, DataError, QueryError
 from sparcode.quantize import residual
 from sparcode.semantic_id.codec import BaseCodec, FitContext
 from sparcode.semantic_id.codecs import controls
-from sparcode.semantic_id.codecs.category_prefix import CategoryPrefix, fit, path_digits, split_path
+from sparcode.semantic_id.codecs.category_prefix import CategoryPrefix, fit, path_digits, shared_levels, split_path
 from tests.semantic_id.worlds import planted
 
 ITEMS = planted()
@@ -25,6 +25,20 @@ def test_levels_are_numbered_inside_their_parent() -> None:
     assert path_digits(paths).tolist() == [[0, 0], [0, 1], [1, 1], [1, 2], [1, 0]]
     assert split_path(" A>B > C", ">", 2) == ("A", "B")
     assert split_path("A", " > ", 3) == ("A", "", "")
+
+
+def test_levels_that_all_items_share_are_skipped() -> None:
+    assert [shared_levels(texts, ">") for texts in (["A > B", "A>C"], ["A", "A > B"], ["A > B", "A > B"], ["A"])] == [
+        1, 1, 1, 0]  # fmt: skip
+    assert shared_levels(["A > B", "C > B"], ">") == 0
+    plain, deep = fitted(ITEMS.categories), fitted([f"Shop > All > {text}" for text in ITEMS.categories])
+    assert deep.sizes == plain.sizes
+    assert (plain.options["skip"], deep.options["skip"]) == (0, 2)
+    given = [f"Shop > All > {text}" for text in ITEMS.categories]
+    np.testing.assert_array_equal(
+        deep.encode_items(ITEMS.vectors, categories=given),
+        plain.encode_items(ITEMS.vectors, categories=ITEMS.categories),
+    )
 
 
 def test_codes_equal_a_slow_reference() -> None:

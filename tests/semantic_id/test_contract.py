@@ -29,6 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "fsq": {"codebooks": 4},
     "lsh": {"codebooks": 3, "codebook_size": 8},
 }
+LEARNS_WORDS = {"rq-kmeans", "rq-vae", "vq-vae", "pq", "opq", "category-prefix"}
 NO_VECTORS = {"base", "random"}
 ROUNDS_EACH_DIGIT = {"fsq", "lsh"}
 """Methods whose digits do not ask what the reconstruction of the others has left open."""
@@ -232,6 +233,16 @@ def test_vectors_that_cannot_be_used_are_refused(kind: str) -> None:
                 fitted(kind).encode(bad)
     with pytest.raises(DataError, match="width 15 found, the tokenizer takes a width of 16"):
         fitted(kind).encode(ITEMS.vectors[:, :15])
+
+
+@every_method
+def test_fewer_items_than_codewords(kind: str) -> None:
+    few, categories = ITEMS.vectors[:5], ITEMS.categories[:5]
+    if kind in LEARNS_WORDS:
+        with pytest.raises(DataError, match=r"5 items.* lower codebook_size"):
+            unfitted(kind).fit(few, categories=categories)
+        return
+    assert unfitted(kind).fit(few, categories=categories).semantic_ids.collision_rate == 0
 
 
 @every_method

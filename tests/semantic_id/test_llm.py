@@ -106,12 +106,14 @@ def test_renumbered_sequences() -> None:
 
 def test_categories_of_a_table(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
-    table = {"item_id": ["a", "b", "x"], "path": [["A", "B"], None, ["C"]], "word": ["k", "l", "m"]}
+    paths = [["A > B", "C > D"], [], None]
+    table = {"item_id": ["a", "b", "x"], "path": [["A", "B"], None, ["C"]], "word": ["k", "l", "m"], "paths": paths}
     pq.write_table(pa.table(table), path)
     ids = pa.array(["b", "a", "z"])
     assert read_categories(path, "path", ids) == [None, "A > B", None]
+    assert read_categories(path, "paths", ids) == [None, "A > B", None]
     assert read_categories(path, "word", ids) == ["l", "k", None]
-    with pytest.raises(DataError, match="has no column 'kind'; its columns: item_id, path, word"):
+    with pytest.raises(DataError, match="has no column 'kind'; its columns: item_id, path, word, paths"):
         read_categories(path, "kind", ids)
     with pytest.raises(DataError, match="are these its items"):
         read_categories(path, "word", pa.array(["q"]))

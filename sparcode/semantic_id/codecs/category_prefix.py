@@ -26,7 +26,9 @@ class CategoryPrefix(BaseCodec):
 
     kind = "category-prefix"
 
-    def __init__(self, paths: Sequence[Path], separator: str, means: np.ndarray, books: list[np.ndarray]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], separator: str, skip: int, means: np.ndarray, books: list[np.ndarray]
+    ) -> None:
         if any(array.ndim != 2 or array.shape[1] != means.shape[1] for array in books) or len(means) != len(paths):
             raise ValueError(f"{len(paths)} categories, means {means.shape}, {len(books)} books")
         self._paths, self._means, self._books = list(paths), means, books
@@ -34,7 +36,7 @@ class CategoryPrefix(BaseCodec):
         self._prefixes = path_digits(self._paths)
         self.width = means.shape[1]
         self.sizes = (*(int(size) + 1 for size in self._prefixes.max(axis=0)), *map(len, books))
-        self.options = {"separator": separator, "category_digits": self._prefixes.shape[1]}
+        self.options = {"separator": separator, "category_digits": self._prefixes.shape[1], "skip": skip}
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
         """Return codes of vectors alone: their category is the one whose mean is nearest."""
@@ -76,8 +78,8 @@ class CategoryPrefix(BaseCodec):
     def _known(self, categories: Sequence[str | None]) -> np.ndarray:
         if isinstance(categories, str):
             raise DataError("one category found, a list of one an item expected")
-        separator, digits = self.options["separator"], self.options["category_digits"]
-        paths = [None if text is None else split_path(text, separator, digits) for text in categories]
+        how = (self.options["separator"], self.options["category_digits"], self.options["skip"])
+        paths = [None if text is None else split_path(text, *how) for text in categories]
         return np.array([-1 if path is None else self._numbers.get(path, -1) for path in paths], np.int64)
 
     def _groups(self, prefixes: np.ndarray) -> np.ndarray:
@@ -94,10 +96,18 @@ class CategoryPrefix(BaseCodec):
         return places
 
 
-def split_path(text: str, separator: str, digits: int) -> Path:
-    """Return the first ``digits`` levels of a category, stripped; levels it has not are empty."""
-    levels = [level.strip() for level in text.split(separator.strip() or separator)][:digits]
+def split_path(text: str, separator: str, digits: int, skip: int = 0) -> Path:
+    """Return ``digits`` levels of a category behind the first ``skip``, stripped; levels it has not are empty."""
+    levels = [level.strip() for level in text.split(separator.strip() or separator)][skip : skip + digits]
     return (*levels, *[""] * (digits - len(levels)))
+
+
+def shared_levels(texts: Sequence[str], separator: str) -> int:
+    """Return how many leading levels are the same for all: they tell nothing apart. One level is always left."""
+    paths = [[level.strip() for level in text.split(separator.strip() or separator)] for text in set(texts)]
+    depth = max(map(len, paths))
+    same = (len({tuple(path[: level + 1]) for path in paths}) == 1 for level in range(depth - 1))
+    return next((level for level, shared in enumerate(same) if not shared), depth - 1)
 
 
 def path_digits(paths: Sequence[Path]) -> np.ndarray:
@@ -115,7 +125,8 @@ def path_digits(paths: Sequence[Path]) -> np.ndarray:
 def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: FitContext) -> CategoryPrefix:
     """Fit to vectors (n, d) and ``context.categories``.
 
-    Options: ``category_digits`` (1) levels of the path become digits, split at ``separator`` (``>``); ``codebooks``
+    Options: ``category_digits`` (1) levels of the path become digits, behind those that
+    all items share, split at ``separator`` (``>``); ``codebooks``
     counts all digits, a list of ``codebook_size`` holds those of content digits alone. An item without category (None
     or empty) takes the one whose mean is nearest.
     """
@@ -125,17 +136,17 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
     content = _content_digits(taken)
     sizes = digit_sizes(content, taken["codebook_size"])
     enough_items("category-prefix", vectors, sizes)
-    paths, group = _grouped(vectors, context.categories, taken["separator"], taken["category_digits"])
+    paths, group, skip = _grouped(vectors, context.categories, taken["separator"], taken["category_digits"])
     means = _means(vectors, group, len(paths))
     books = residual.fit(vectors - means[group], sizes, seed=seed)
-    return CategoryPrefix(paths, taken["separator"], means, books)
+    return CategoryPrefix(paths, taken["separator"], skip, means, books)
 
 
 def open_codec(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CategoryPrefix:
     """Open a fitted codec."""
     paths = [tuple(path) for path in spec["paths"]]
     books = [arrays[f"book.{number}"] for number in range(len(spec["sizes"]) - spec["options"]["category_digits"])]
-    return CategoryPrefix(paths, spec["options"]["separator"], arrays["means"], books)
+    return CategoryPrefix(paths, spec["options"]["separator"], int(spec["options"]["skip"]), arrays["means"], books)
 
 
 def _content_digits(taken: dict[str, Any]) -> int:
@@ -149,7 +160,7 @@ def _content_digits(taken: dict[str, Any]) -> int:
 
 def _grouped(
     vectors: np.ndarray, categories: Sequence[str | None] | None, separator: str, digits: int
-) -> tuple[list[Path], np.ndarray]:
+) -> tuple[list[Path], np.ndarray, int]:
     if categories is None or len(categories) != len(vectors):
         found = "no categories" if categories is None else f"{len(categories):,} categories"
         raise DataError(
@@ -158,7 +169,9 @@ def _grouped(
     named = np.array([bool(text and text.strip()) for text in categories])
     if not named.any():
         raise DataError("category-prefix: no item has a category; choose another method or another column")
-    split = [split_path(text, separator, digits) for text in categories if text and text.strip()]
+    texts = [text for text in categories if text and text.strip()]
+    skip = shared_levels(texts, separator)
+    split = [split_path(text, separator, digits, skip) for text in texts]
     paths = sorted(set(split))
     numbers = {path: number for number, path in enumerate(paths)}
     group = np.zeros(len(vectors), np.int64)
@@ -166,7 +179,7 @@ def _grouped(
     if not named.all():
         means = _means(vectors[named], group[named], len(paths))
         group[~named] = nearest(vectors[~named], means)[0]
-    return paths, group
+    return paths, group, skip
 
 
 def _means(vectors: np.ndarray, group: np.ndarray, count: int) -> np.ndarray:
