@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from results_beside import sections
 from results_cell import HNSW_FORMULA, record_of
 from results_figures import Book, Paired, figure, minutes, missed_by, reached
 from results_grid import EXHAUSTIVE, OWN, RETRIEVERS, Cell, Grid, Target
@@ -26,7 +27,7 @@ def write_report(grid: Grid, cells: Sequence[Cell], work: Path, *, json: Path, m
     failed = [read_json(record_of(work, cell.digest)) for cell, _ in book.failed]
     rows = list(book.rows.values())
     write_json(json, {"commits": commits_of(rows), "cells": rows + failed})
-    write_text(markdown, report_of(grid, book))
+    write_text(markdown, report_of(grid, book, sections(json.parent)))
     update_readme(readme, readme_table(grid, book))
     print(f"wrote {markdown} and {json}")
 
@@ -41,8 +42,8 @@ def update_readme(path: Path, text: str) -> bool:
     return bool(begin and end)
 
 
-def report_of(grid: Grid, book: Book) -> str:
-    """Return the whole report as Markdown."""
+def report_of(grid: Grid, book: Book, beside: Sequence[str] = ()) -> str:
+    """Return the whole report as Markdown; ``beside``: sections of other scripts."""
     parts = ["# Results\n", _preface(book), _section("Targets", _targets(grid, book))]
     for data in grid.data_sets:
         if book.mains(data.name):
@@ -53,6 +54,7 @@ def report_of(grid: Grid, book: Book) -> str:
         _section("Other protocols", *_splits(grid, book)),
         _section("Variants", *_variants(grid, book)),
         _section("What the index keeps of all-to-all", _kept(grid, book)),
+        *beside,
         _section("Not measured", _absent(book)),
     ]
     return "\n".join(part for part in parts if part)

@@ -1,0 +1,75 @@
+"""Sections of docs/results.md that come from other scripts' files: density against accuracy, and RecTools' SASRec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared import Row, notes, table
+
+from sparcode.files import read_json
+
+ARMS = (
+    ("post-hoc", "global-bias"), ("budget-bytes", "budget, equal bytes"), ("budget-reads", "budget, equal reads"),
+    ("whole", "global-bias + item lists"),
+)  # fmt: skip
+"""Cuts of benchmarks/sparsity.py and what they are called here."""
+
+
+def sections(folder: Path) -> list[str]:
+    """Return the sections for which ``folder`` holds results; each has a heading of its own."""
+    sparse = [_density(path) for path in sorted(folder.glob("sparsity-*.json"))]
+    peers = [row for path in sorted(folder.glob("peer_rectools-*.json")) for row in read_json(path)["rows"]]
+    found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if any(sparse) else []
+    return [*found, _rectools(peers)] if peers else found
+
+
+def _density(path: Path) -> str:
+    rows = [row for row in read_json(path)["rows"] if "infeasible" not in row and "model" in row["config"]]
+    if not rows:
+        return ""
+    densities = sorted({row["config"]["density"] for row in rows})
+    body = [_line(density, [row for row in rows if row["config"]["density"] == density]) for density in densities]
+    lines = [
+        f"index of one finished run built again for every cell; test, {rows[0]['sparcode']['queries']:,} queries; "
+        "ndcg@10 of the lists alone / rescored, then cache MB",
+        "global-bias: learned lists alone, one probe, that share of codes x items kept; budget: the same learned lists "
+        "cut by policy budget to the same bytes or to the same postings a query; last column: all families of the run",
+        f"more in benchmarks/results/{path.stem}.md",
+    ]
+    return (
+        f"**{path.stem.removeprefix('sparsity-')}**\n\n"
+        + table(["density %", *(t for _, t in ARMS)], body)
+        + notes(lines)
+    )
+
+
+def _line(density: float, rows: Sequence[Row]) -> list[str]:
+    found = {row["config"]["cut"]: row for row in rows}
+    return [f"{density:g}", *(_cell(found.get(cut)) for cut, _ in ARMS)]
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    cache, rescored = (row[system]["metrics"]["ndcg@10"] for system in ("sparcode-cache", "sparcode"))
+    return f"{cache:.4f} / {rescored:.4f}, {row['cache_bytes'] / 1e6:.3f}"
+
+
+def _rectools(rows: Sequence[Row]) -> str:
+    header = ["data", "settings", "recall@10", "ndcg@10", "recall@50", "epochs (best)", "CPU min", "positions / CPU s"]
+    body = [
+        [
+            row["data"], row["settings"], *(f"{row[metric]:.4f}" for metric in ("recall@10", "ndcg@10", "recall@50")),
+            f"{row['epochs']} ({row['best_epoch']})", f"{row['cpu_s'] / 60:.1f}",
+            f"{row['positions_per_cpu_second']:,.0f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    version = rows[0]["versions"]
+    lines = [
+        f"RecTools {version['rectools']} (torch {version['torch']}), benchmarks/peer_rectools.py, one thread, the same "
+        "split and the same ranking; the epoch is the best of validation among those trained",
+        "training alone is counted; positions: targets of the loss, padding not counted",
+    ]
+    return "## RecTools' SASRec on the same machine\n\n" + table(header, body) + notes(lines)
