@@ -223,6 +223,9 @@ class QueryConfig(Section):
     include_seen: bool = Field(
         False, description="items of the history are answers too: lists, weights and evaluation rank repeats"
     )
+    item_vectors: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="how training stores the item vectors that rescoring reads"
+    )
 
 
 class BaselinesConfig(Section):

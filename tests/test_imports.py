@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
-TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "optuna", "pandas", "polars", "sklearn"}
+TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
 GROUND = {"types", "errors", "config", "seeding", "files"}
 ARROWS = {
@@ -60,6 +60,8 @@ OWNERS = {
     "seismic": ["sparcode/scale/()"],
     "usearch": ["sparcode/scale/()"],
     "matplotlib": ["sparcode/report/()"],
+    "onnx": ["sparcode/train/onnx_graph.py()"],
+    "onnxruntime": ["sparcode/train/export_onnx.py()"],
     "optuna": ["sparcode/train/tune.py()"],
     "pandas": ["sparcode/data/()"],
     "polars": ["sparcode/data/()"],

@@ -11,6 +11,7 @@ import torch
 from sparcode.config import Config
 from sparcode.data.dataset import Dataset
 from sparcode.index.arrays import export_encoder, write_arrays
+from sparcode.index.item_vectors import stored_arrays
 from sparcode.index.traffic import code_traffic
 from sparcode.index.transitions import count_transitions
 from sparcode.index.word_lists import write_word_lists
@@ -101,10 +102,8 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
     """Return spec and arrays of the all-to-all scorer and the item tokens."""
     model.eval()
     scorer, config = model.scorer, model.config
-    arrays = {
-        "item_tokens": to_array(model.items.tokens(model.items.table())),
-        "item_bias": to_array(scorer.item_bias),
-    }
+    tokens = to_array(model.items.tokens(model.items.table()))
+    arrays = stored_arrays(tokens, config.query.item_vectors) | {"item_bias": to_array(scorer.item_bias)}
     layers = 0
     if isinstance(scorer, PerceptronScorer):
         layers = 1 + len(scorer.middle)
@@ -128,6 +127,7 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
         "item_tokens": config.model.item_tokens,
         "width": config.model.width,
         "items": model.item_count,
+        "item_vectors": config.query.item_vectors,
         "bias": float(model.bias) if model.sparse else None,
         # Rescoring never cuts: ReLU belongs to the lists, which take b~ from "bias".
         "activation": "none",

@@ -39,6 +39,7 @@ COMMANDS = {
     "similar": ["RUN", "--item", "-k", *FILTERS],
     "explain": ["RUN", "--user", "--item"],
     "info": ["RUN", "--verify"],
+    "export": ["RUN", "--format", "--out", "--json"],
     "evaluate": ["RUN", "--split", "--retriever", "--json", "--per-query"],
     "benchmark": ["RUN", "--json"],
 }
