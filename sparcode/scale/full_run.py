@@ -20,6 +20,7 @@ from sparcode.errors import RunError
 from sparcode.files import write_json, write_text
 from sparcode.index.arrays import Arrays, export_encoder, open_encoder_files, read_arrays, write_arrays
 from sparcode.index.encoder import Encoder
+from sparcode.index.item_vectors import stored_arrays
 from sparcode.index.traffic import code_traffic
 from sparcode.index.transitions import count_transitions
 from sparcode.quantize import product
@@ -108,8 +109,8 @@ def _write_towers(catalogue: Catalogue, sample: Run, folder: Path) -> None:
     spec, arrays = _opened(sample, "encoder", len(served))
     export_encoder(folder, "encoder", spec, arrays | {"item_vectors": served})
     spec, arrays = _opened(sample, "rescorer", len(served))
-    bias = np.zeros(len(served), np.float32)
-    export_encoder(folder, "rescorer", spec, arrays | {"item_tokens": _unit(served)[:, None], "item_bias": bias})
+    tokens = stored_arrays(_unit(served)[:, None], sample.config.query.item_vectors)
+    export_encoder(folder, "rescorer", spec, arrays | tokens | {"item_bias": np.zeros(len(served), np.float32)})
     spec, arrays = _opened(sample, "two_tower", len(served))
     dense = _vectors(catalogue, _content_map(sample, "two_tower_content"))
     export_encoder(folder, "two_tower", spec, arrays | {"item_vectors": dense, "item_vectors_out": _unit(dense)})

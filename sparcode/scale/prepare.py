@@ -75,7 +75,7 @@ def _train(plan: Plan, catalogue: Catalogue, out: Path) -> None:
 
     settings = {
         "seed": plan.seed, "model.item_ids": False, "model.dropout": 0.1, "additive.dropout": 0.1,
-        "data.text_width": 0, "train.epochs": plan.epochs, "additive.epochs": plan.epochs,
+        "data.text_width": 0, "query.item_vectors": "int8", "train.epochs": plan.epochs, "additive.epochs": plan.epochs,
         "quantizer.codewords": 256, "train.evaluation_users": 1000,
     }  # fmt: skip
     train_run(
