@@ -1,4 +1,4 @@
-"""``sparcode benchmark``: quality, bytes and latency beside two-tower search."""
+"""``sparcode benchmark``: quality, bytes and latency beside two-tower search, of a run or of worlds of given sizes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,49 @@ import typer
 from . import options
 from .output import note, print_table
 
+RunFolder = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="Folder written by `sparcode train`; not with --scale.")
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(
         "--json", metavar="FILE", help="JSON file, table and plots beside it.  [default: RUN/report/benchmark.json]"
     ),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scale", metavar="N,N,...", help="Planted worlds of so many items, against engines on vectors."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="With --scale: worlds, runs, cells, tables and plots.")
+]
+Interaction = Annotated[
+    float, typer.Option("--interaction", metavar="X", min=0, max=1, help="With --scale: 0 dot product, 1 interaction.")
+]
 
 
-def benchmark_command(run: options.RunFolder, json: JsonFile = None) -> None:
+def benchmark_command(
+    run: RunFolder = None, json: JsonFile = None, scale: Scale = None, out: Out = None, interaction: Interaction = 0.5,
+    seed: options.Seed = None,
+) -> None:  # fmt: skip
     """Compare quality, bytes and latency.
 
     SparCode beside two-tower search, exact and HNSW; the table is printed and saved as JSON, Markdown and PNG.
+    With --scale no run is needed: worlds of the given sizes are drawn, a model is trained on a sample of users, and
+    every engine that is installed is built, tuned and timed. What is finished is kept, so a stopped benchmark goes on.
     """
     from sparcode.eval.machine import pin_environment
 
     pin_environment()  # before numpy is imported: every system is measured on one thread
+    if scale is not None:
+        if run is not None or json is not None or out is None:
+            raise typer.BadParameter("--scale needs --out DIR and takes neither RUN nor --json")
+        from sparcode.scale.benchmark import run_scale_benchmark, sizes_of
+
+        run_scale_benchmark(sizes_of(scale), out, interaction=interaction, seed=seed or 0, report=note)
+        return
+    if run is None:
+        raise typer.BadParameter("give RUN, or --scale N,N,... and --out DIR")
     from sparcode.eval.run import benchmark_run
     from sparcode.report.tables import benchmark_rows
 

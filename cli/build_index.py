@@ -11,7 +11,7 @@ from . import options
 from .output import note, print_json, print_pairs
 
 Policy = Annotated[
-    Literal["global-bias", "budget"] | None,
+    Literal["global-bias", "budget", "length"] | None,
     typer.Option("--policy", help="What is kept; absent: as the configuration of RUN says."),
 ]
 Bias = Annotated[float | None, typer.Option("--bias", metavar="B", help="global-bias: keep pairs with score + B > 0.")]
@@ -21,6 +21,9 @@ Density = Annotated[
 BudgetMb = Annotated[float | None, typer.Option("--budget-mb", metavar="X", help="budget: MB (10^6 bytes) of lists.")]
 Postings = Annotated[
     float | None, typer.Option("--postings-per-query", metavar="Y", help="budget: mean postings a query reads.")
+]
+Length = Annotated[
+    int | None, typer.Option("--length", metavar="L", min=1, help="length: the L best items of every code.")
 ]
 Runner = Annotated[
     Literal["serial", "threads", "processes"], typer.Option("--runner", help="Who scores the blocks; same bytes.")
@@ -35,6 +38,7 @@ def build_index_command(
     density: Density = None,
     budget_mb: BudgetMb = None,
     postings_per_query: Postings = None,
+    length: Length = None,
     runner: Runner = "serial",
     workers: Workers = None,
     json: options.Json = False,
@@ -44,8 +48,11 @@ def build_index_command(
     Scores stored codes against all items, cuts, and publishes the index. A build that was stopped goes on where it
     stopped; until it is published, queries read the earlier index.
     """
-    chosen = choose_policy(policy, bias, density, budget_mb, postings_per_query)
-    settings = {"bias": bias, "density": density, "budget_mb": budget_mb, "postings_per_query": postings_per_query}
+    chosen = choose_policy(policy, bias, density, budget_mb, postings_per_query, length)
+    settings = {
+        "bias": bias, "density": density, "budget_mb": budget_mb, "postings_per_query": postings_per_query,
+        "length": length,
+    }  # fmt: skip
     summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers)
     if json:
         print_json(summary)
@@ -60,21 +67,23 @@ def choose_policy(
     density: float | None,
     budget_mb: float | None,
     postings_per_query: float | None,
+    length: int | None = None,
 ) -> str | None:
     """Return the policy the options belong to; contradictory options are a usage error."""
-    cuts = [name for name, value in (("--bias", bias), ("--density", density)) if value is not None]
-    budgets = [
-        name
-        for name, value in (("--budget-mb", budget_mb), ("--postings-per-query", postings_per_query))
-        if value is not None
-    ]
-    if len(cuts + budgets) > 1:
-        raise typer.BadParameter(f"{' and '.join(cuts + budgets)} exclude each other: give one of them")
-    implied = "global-bias" if cuts else "budget" if budgets else None
+    owners = {
+        "--bias": ("global-bias", bias), "--density": ("global-bias", density), "--budget-mb": ("budget", budget_mb),
+        "--postings-per-query": ("budget", postings_per_query), "--length": ("length", length),
+    }  # fmt: skip
+    given = {option: owner for option, (owner, value) in owners.items() if value is not None}
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} exclude each other: give one of them")
+    option, implied = next(iter(given.items()), (None, None))
     if policy and implied and policy != implied:
-        raise typer.BadParameter(f"{(cuts + budgets)[0]} belongs to --policy {implied}, not to --policy {policy}")
+        raise typer.BadParameter(f"{option} belongs to --policy {implied}, not to --policy {policy}")
     if policy == "budget" and not implied:
         raise typer.BadParameter("--policy budget needs --budget-mb X or --postings-per-query Y")
+    if policy == "length" and not implied:
+        raise typer.BadParameter("--policy length needs --length L")
     return policy or implied
 
 

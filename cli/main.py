@@ -12,6 +12,7 @@ from .build_index import build_index_command
 from .errors import Commands
 from .evaluate import evaluate_command
 from .explain import explain_command
+from .export import export_command
 from .info import info_command
 from .output import show_library_notes
 from .predict import predict_command
@@ -39,6 +40,7 @@ app.command("predict")(predict_command)
 app.command("similar")(similar_command)
 app.command("explain")(explain_command)
 app.command("info")(info_command)
+app.command("export")(export_command)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
 

@@ -58,6 +58,7 @@ class ModelConfig(Section):
     item_content: bool | None = Field(
         None, description="add item metadata to item tokens and history; absent: if the data hold any"
     )
+    item_ids: bool = Field(True, description="learn a vector an item id; false: items are known by content alone")
     item_id_dropout: float = Field(0.0, ge=0, lt=1, description="share of item ids hidden in training, content stays")
     user_features: bool = Field(False, description="feed user metadata to the tokenizer")
     routing_iterations: int = Field(3, ge=1, le=10, description="capsule tokenizer only")
@@ -211,11 +212,12 @@ class FamiliesConfig(Section):
 class IndexConfig(Section):
     """Offline job: what is kept. Used when build-index gets no --policy."""
 
-    policy: Literal["global-bias", "budget"] = "global-bias"
+    policy: Literal["global-bias", "budget", "length"] = "global-bias"
     bias: float | None = None
     density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
     budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
     postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
+    length: int | None = Field(None, ge=1, description="items kept of every code, the best of it")
     block_codes: int = Field(16384, ge=1, description="codes scored as one unit of restart")
 
 
@@ -225,6 +227,9 @@ class QueryConfig(Section):
     rescore: int = Field(100, ge=0, description="R, candidates rescored exactly; 0 = cache only")
     include_seen: bool = Field(
         False, description="items of the history are answers too: lists, weights and evaluation rank repeats"
+    )
+    item_vectors: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="how training stores the item vectors that rescoring reads"
     )
 
 

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
-TRAINING_ONLY = {"torch", "faiss", "hnswlib", "matplotlib", "optuna", "pandas", "polars", "sklearn"}
+PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
+TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
 GROUND = {"types", "errors", "config", "seeding", "files"}
 ARROWS = {
@@ -28,12 +29,14 @@ ARROWS = {
     "retrievers": GROUND | {"data", "index", "quantize", "eval", "run"},
     "eval": GROUND | {"data", "run"},
     "report": GROUND | {"eval"},
+    "scale": GROUND | {"data", "quantize", "index", "retrievers", "eval", "report", "run"},
     "api": GROUND | {"data", "index", "run"},
     "__init__": set(),
 }
 """Package -> packages it may import."""
 
 LAZY_ARROWS = {
+    "sparcode/scale/prepare.py": {"train"},
     # Files that open things by name do it inside functions.
     "sparcode/__init__.py": {"api"},
     "sparcode/api.py": {"train", "eval"},
@@ -48,10 +51,17 @@ OWNERS = {
         "sparcode/index/layout.py()",
         "sparcode/index/convert.py()",
         "sparcode/retrievers/ease.py()",
+        "sparcode/scale/()",
     ],
-    "faiss": ["sparcode/retrievers/hnsw.py()"],
-    "hnswlib": ["sparcode/retrievers/hnsw.py()"],
+    "faiss": ["sparcode/retrievers/hnsw.py()", "sparcode/scale/()"],
+    "hnswlib": ["sparcode/retrievers/hnsw.py()", "sparcode/scale/()"],
+    "bm25s": ["sparcode/scale/()"],
+    "scann": ["sparcode/scale/()"],
+    "seismic": ["sparcode/scale/()"],
+    "usearch": ["sparcode/scale/()"],
     "matplotlib": ["sparcode/report/()"],
+    "onnx": ["sparcode/train/onnx_graph.py()"],
+    "onnxruntime": ["sparcode/train/export_onnx.py()"],
     "optuna": ["sparcode/train/tune.py()"],
     "pandas": ["sparcode/data/()"],
     "polars": ["sparcode/data/()"],
@@ -170,7 +180,8 @@ def test_help_is_light(arguments: list[str]) -> None:
 
 def test_the_serving_side_never_loads_the_training_side() -> None:
     # scipy is not asked for here: numba loads it by itself where it is installed. Running without it has its own test.
-    parts = ["sparcode/index", "sparcode/retrievers", "sparcode/eval", "sparcode/data", "sparcode/quantize"]
+    folders = ("index", "retrievers", "eval", "data", "quantize", "scale")
+    parts = [f"sparcode/{folder}" for folder in folders]
     names = [name_of(path).removesuffix(".py").replace("/", ".") for path in source_files(*parts)]
     modules = sorted({name.removesuffix(".__init__") for name in names} | {"sparcode.api", "sparcode.run"})
     loaded = loaded_by("import " + ", ".join(modules))

@@ -2,7 +2,8 @@
 
 The stages are those of ``pipeline``, which stays the reference and takes whatever this path does not: a call from
 Python costs about as much as reading 200 postings, and a query by stages makes a dozen of them. Results are equal bit
-for bit.
+for bit. With R = 0 the cached sums are the scores; filters work inside the search, and where they leave no more than R
+items, these are the candidates.
 
 Evidence (what all lists but the learned ones give a candidate) is the cached sum less that of the learned lists: those
 are few, and one walk over them with the candidates marked replaces two over all others.
@@ -11,7 +12,7 @@ are few, and one walk over them with the candidates marked replaces two over all
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -20,6 +21,7 @@ from sparcode.index import kernels
 from sparcode.index.arrays import read_only
 from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
+from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
 from sparcode.index.searcher import Searcher
 from sparcode.types import Hits
@@ -32,6 +34,8 @@ MOST_CANDIDATES = 1 << 15
 MOST_RESULTS = 128
 """Results that inserting keeps in order faster than sorting all candidates."""
 BAD_HISTORY = -10
+_MOST_WIDTHS = 8
+"""Widths of candidates for which a thread keeps buffers."""
 
 compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 """Without fastmath: sums are rounded as numpy rounds them."""
@@ -138,29 +142,77 @@ def rescore(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def answer(  # type: ignore[no-untyped-def]
-    tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
-    first_learned, learned_weight, history, item_weights, first_item, rows, weights, indptr, postings, accumulator,
-    work, seen, none, ids, sums, own, scores, interaction, flat, item_bias, query_weight, item_weight, first_bias,
-    middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids, best_scores,
+def sum_listed(  # type: ignore[no-untyped-def]
+    indptr, postings, rows, weights, narrow, wide, seen, listed, ids, sums,
 ):  # fmt: skip
-    """Answer one query; return how many results there are or a status below 0, after which scratch is clean."""
+    """Write the items ``listed`` less the seen ones, and their cached sums; return how many or a status."""
+    kernels.mark_seen(narrow, seen, 1)
+    found = 0
+    for place in range(len(listed)):
+        ids[found] = listed[place]
+        found += narrow[np.uint64(listed[place])] == 0
+    kernels.mark_seen(narrow, seen, 0)
+    status = kernels.sum_candidates(indptr, postings, rows, weights, narrow, ids[:found], sums)
+    if status == kernels.TOO_WIDE:
+        status = kernels.sum_candidates(indptr, postings, rows, weights, wide, ids[:found], sums)
+    return np.int64(found) if status >= 0 else np.int64(status)
+
+
+@compiled
+def find(  # type: ignore[no-untyped-def]
+    indptr, postings, rows, weights, narrow, wide, work, seen, allow, deny, ids, sums,
+):  # fmt: skip
+    """``kernels.search_query`` in the accumulator that is wide enough."""
+    found = kernels.search_query(indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums)
+    if found == kernels.TOO_WIDE:
+        found = kernels.search_query(indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums)
+    return np.int64(found)
+
+
+@compiled
+def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
+    """scores (k,) float32 = sums * scale, in float64 and rounded once, as numpy does."""
+    for place in range(len(scores)):
+        scores[place] = np.float64(sums[place]) * np.float64(scale)
+
+
+@compiled
+def answer(  # type: ignore[no-untyped-def]
+    tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, books, norms, turns, leading, rests,
+    book_rows, longest, product, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
+    rows, weights, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
+    query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard,
+    cached, evidence, scale,
+):  # fmt: skip
+    """Answer one query; return how many results there are or a status below 0, after which scratch is clean.
+
+    ``allow``, ``deny``: (n,) bool or empty; ``few``: whether ``listed`` (int32) are the candidates; ``depth``: R, 0
+    for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results.
+    """
+    best_ids[:] = -1
+    best_scores[:] = -np.inf
     for place in range(len(history)):
-        if history[place] < 0 or history[place] >= len(accumulator) - 1:
-            return BAD_HISTORY
+        if history[place] < 0 or history[place] >= len(narrow) - 1:
+            return np.int64(BAD_HISTORY)
     learned, total = read_lists(
         tokens, books, norms, turns, leading, rests, book_rows, longest, product, codes, distances, code_rows,
         first_learned, learned_weight, history, item_weights, first_item, rows, weights,
     )  # fmt: skip
-    found = kernels.search_query(
-        indptr, postings, rows[:total], weights[:total], accumulator, work, seen, none, none, ids, sums
-    )
+    read, counts = rows[:total], weights[:total]
+    if few:
+        found = sum_listed(indptr, postings, read, counts, narrow, wide, seen, listed, ids, sums)
+    else:
+        found = find(indptr, postings, read, counts, narrow, wide, work, seen, allow, deny, ids, sums)
     if found < 0:
         return np.int64(found)
+    if depth == 0:
+        best_ids[0, :found] = ids[:found]
+        score_by_sums(sums, scale, best_scores[0, :found])
+        return np.int64(found)
     results = rescore(
-        tokens[0], indptr, postings, rows[:learned], weights[:learned], accumulator, ids[:found], sums[:found],
+        tokens[0], indptr, postings, rows[:learned], weights[:learned], narrow, ids[:found], sums[:found],
         own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight, first_bias, middle,
-        middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids, best_scores,
+        middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids[0], best_scores[0],
     )  # fmt: skip
     return np.int64(results)
 
@@ -196,14 +248,14 @@ class Rescoring:
     def __init__(self, searcher: Searcher, rescorer: Rescorer, settings: QuerySettings) -> None:
         self.searcher = searcher
         self.supported = rescorer.mixture is None
-        scale = np.float32(searcher.scale)
+        scale = self.scale = np.float32(searcher.scale)
         self.weights = (
             *rescorer.kernel_arguments,
             np.float32(settings.cached_weight) * scale, np.float32(settings.evidence_weight) * scale,
         )  # fmt: skip
 
     def fits(self, k: int, depth: int) -> bool:
-        """Tell whether k results of R = ``depth`` candidates can be answered."""
+        """Tell whether k results of R = ``depth`` candidates (at least k) can be answered."""
         return self.supported and k <= MOST_RESULTS and depth <= MOST_CANDIDATES
 
     def batch(self, state: QueryState, candidates: Candidates, hits: Hits) -> None:
@@ -217,23 +269,11 @@ class Rescoring:
         )  # fmt: skip
 
 
-class _Buffers(NamedTuple):
-    """Scratch of one thread for one R."""
-
-    codes: np.ndarray
-    distances: np.ndarray
-    rows: np.ndarray
-    weights: np.ndarray
-    ids: np.ndarray
-    sums: np.ndarray
-    own: np.ndarray
-    scores: np.ndarray
-
-
 class OneQuery:
-    """The fast path of a pipeline; ``of`` returns None where the pipeline needs the stages.
+    """The fast path of a pipeline; ``of`` returns None where all its queries need the stages.
 
-    It serves scorers without a mixture, learned codes with a fallback table, and item lists. Threads may share it.
+    It serves learned codes with a fallback table and item lists; rescoring, where there is any, without a mixture.
+    Threads may share it.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -257,40 +297,57 @@ class OneQuery:
         resolver, index = pipeline.resolver, pipeline.searcher.index
         searched = resolver is not None and resolver.table is None
         words = any(index.has_family(name) for name in ("category", "segment"))
-        unsupported = searched or words or not pipeline.encoder.has_books or not pipeline.rescoring.supported
+        unsupported = searched or words or not pipeline.encoder.has_books
         return None if unsupported else cls(pipeline)
 
+    def serves(self, k: int, depth: int) -> bool:
+        """Tell whether k results of R = ``depth`` candidates (0: by cached sums) can be answered."""
+        return self.rescoring.fits(k, depth) if depth else k <= MOST_CANDIDATES
+
     def best(
-        self, tokens: np.ndarray, history: np.ndarray, seen: np.ndarray, k: int, depth: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return ids int32 and scores float32, at most k <= R = ``depth``; None where only the stages can answer.
+        self, tokens: np.ndarray, history: np.ndarray, seen: np.ndarray, k: int, depth: int, allow: np.ndarray | None,
+        deny: np.ndarray | None, few: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Return ids (1, k) int32 and scores (1, k) float32; None where only the stages can answer.
 
-        ``tokens`` (1, K_u, d) float32; ``history``, ``seen`` int32, read-only.
+        ``tokens`` (K_u, d) float32; ``history``, ``seen`` int32; ``depth``: R >= k, or 0; ``allow``, ``deny`` (n,)
+        bool; ``few``: at most R item ids, int32: the candidates. Places past the results hold -1 and -inf.
         """
-        depth = min(depth, self.searcher.item_count)
-        scratch, buffers = self.searcher.scratch(), self._buffers(depth)
-        best_ids, best_scores = np.empty(k, np.int32), np.empty(k, np.float32)
-        found = answer(
-            tokens, *self._learned, buffers.codes, buffers.distances, *self._table, history, *self._items,
-            buffers.rows, buffers.weights, *self.searcher.lists, scratch.narrow, scratch.work, seen, _NO_MASK,
-            buffers.ids, buffers.sums, buffers.own, buffers.scores, _NO_INTERACTION, *self.rescoring.weights,
-            best_ids, best_scores,
+        ids, scores = np.empty((1, k), np.int32), np.empty((1, k), np.float32)
+        varying = (
+            np.ascontiguousarray(tokens[None], np.float32), exact_int32(history), exact_int32(seen),
+            _NO_MASK if allow is None else allow, _NO_MASK if deny is None else deny, few is not None,
+            _NO_EVENTS if few is None else few, depth, ids, scores,
         )  # fmt: skip
-        if found < 0:
-            return None
-        return (best_ids, best_scores) if found == k else (best_ids[:found], best_scores[:found])
+        entry, constant = self._prepared(min(depth or k, self.searcher.item_count))
+        found = entry(*varying, *constant)
+        return None if found < 0 else (ids, scores)
 
-    def _buffers(self, depth: int) -> _Buffers:
-        held: tuple[int, _Buffers] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != depth:
-            rows, codes = self._most_rows, (1, *self._codes)
-            held = self._local.held = depth, _Buffers(
-                np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), np.empty(rows, np.int32),
-                np.empty(rows, np.int32), np.empty(depth, np.int32), np.empty(depth, np.uint32),
-                np.empty(depth, np.uint32), np.empty(depth, np.float32),
-            )  # fmt: skip
-        return held[1]
+    def _prepared(self, width: int) -> tuple[Any, tuple[Any, ...]]:
+        """Return the compiled entry and all arguments that stay the same for this thread and width of candidates."""
+        held: dict[int, tuple[Any, tuple[Any, ...]]] | None = getattr(self._local, "held", None)
+        if held is None or (width not in held and len(held) == _MOST_WIDTHS):
+            held = self._local.held = {}
+        if width not in held:
+            constant = self._constant(width)
+            held[width] = entry_of(answer, (*_VARYING, *constant)), constant
+        return held[width]
+
+    def _constant(self, width: int) -> tuple[Any, ...]:
+        scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
+        return (
+            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items,
+            np.empty(count, np.int32), np.empty(count, np.int32), *self.searcher.lists, scratch.narrow, scratch.wide,
+            scratch.work, np.empty(width, np.int32), np.empty(width, np.uint32), np.empty(width, np.uint32),
+            np.empty(width, np.float32), _NO_INTERACTION, *self.rescoring.weights, self.rescoring.scale,
+        )  # fmt: skip
 
 
+_NO_EVENTS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 _NO_INTERACTION = np.zeros((0, 0), np.float32)
+_VARYING = (
+    np.zeros((1, 1, 1), np.float32), read_only(_NO_EVENTS), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
+    read_only(_NO_EVENTS), 0, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32),
+)  # fmt: skip
+"""Arguments of ``answer`` that a query brings, as examples of their types."""

@@ -7,6 +7,8 @@ price ``lam`` for memory and ``mu`` for latency the traffic-weighted score kept 
 
 A read budget alone needs ``lam = 0``. A storage budget alone leaves ``mu`` free; it is half the single cut of the same
 size, because pure memory pricing (mu = 0) makes the lists of busy codes too long to read.
+
+``length`` keeps the best L items of every code, whatever they score.
 """
 
 from __future__ import annotations
@@ -58,6 +60,20 @@ def density_cut(candidates: Candidates, wanted: int, pairs: int) -> Cut:
 
 def _exhausted_unless(whole: bool, cut: Cut) -> Cut:
     return cut if whole else Cut(cut.kept, cut.offset, cut.mu, cut.lam, exhausted=True)
+
+
+def length_cut(candidates: Candidates, zero: float | None) -> Cut:
+    """Keep all candidates, which are the best of every code; with ``zero`` (a trained bias) those above it.
+
+    Without it a value counts from the median, over codes, of the least value kept: what a typical list leaves out is
+    worth nothing. Lists that reach lower store the smallest impact there.
+    """
+    if zero is not None:
+        return bias_cut(candidates, -zero)
+    filled = np.diff(candidates.indptr) > 0
+    least = np.minimum.reduceat(candidates.values, candidates.indptr[:-1][filled]) if filled.any() else np.zeros(1)
+    level = float(np.quantile(least, 0.5, method="lower"))
+    return Cut(np.ones(len(candidates.values), bool), -level, level, 0.0)
 
 
 def pi_of(traffic: np.ndarray) -> np.ndarray:

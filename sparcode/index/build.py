@@ -24,7 +24,7 @@ from sparcode.errors import BudgetError, CorruptIndexError, RunError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.assembly import assemble, select
-from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut
+from sparcode.index.budget import Cut, bias_cut, budget_cut, density_cut, length_cut
 from sparcode.index.encoder import Encoder
 from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
 from sparcode.index.fit import default_settings, fit_settings
@@ -66,6 +66,7 @@ def build_index(
     density: float | None = None,
     budget_mb: float | None = None,
     postings_per_query: float | None = None,
+    length: int | None = None,
     runner: str = "serial",
     workers: int | None = None,
     block_codes: int | None = None,
@@ -74,17 +75,18 @@ def build_index(
 ) -> dict[str, Any]:
     """Build and publish the index of a run, fit its query settings, and return a JSON-able summary.
 
-    Settings that are None come from the run's configuration when none of the policy's is given. ``progress``: True
-    for a bar on stderr, or a callable that receives blocks done and blocks in all. ``overrides``: dotted keys of the
-    run's configuration that hold for this build alone, e.g. ``{"families.learned.enabled": False}``. Raises BudgetError
-    (naming the smallest feasible budget), ConfigError on contradictory settings, RunError when another build runs.
+    Settings that are None come from the run's configuration when none of the policy's is given. ``length``: keep the
+    best so many items of every code. ``progress``: True for a bar on stderr, or a callable that receives blocks done
+    and blocks in all. ``overrides``: dotted keys of the run's configuration that hold for this build alone, e.g.
+    ``{"families.learned.enabled": False}``. Raises BudgetError (naming the smallest feasible budget), ConfigError on
+    contradictory settings, RunError when another build runs.
     """
     started = time.perf_counter()
     run = Run.open(run_folder)
     run.check_model()
     given = {
         "policy": policy, "bias": bias, "density": density, "budget_mb": budget_mb,
-        "postings_per_query": postings_per_query,
+        "postings_per_query": postings_per_query, "length": length,
     }  # fmt: skip
     config = updated(run.config, overrides or {})
     settings = resolve_settings(config.index, given, block_codes)
@@ -255,6 +257,9 @@ class Job:
 
     def _cut(self, scorer: ListScorer, stored: Stored, reads: np.ndarray, item_reads: float) -> tuple[Candidates, Cut]:
         """Score under a threshold that surely suffices; where it did not, score again under a lower one."""
+        if self.settings.length is not None:
+            candidates = self._score(stored, float("inf"), self.settings.length)
+            return candidates, length_cut(candidates, self._trained_zero(scorer))
         pairs = len(stored.codes) * self.item_count
         share = self._share(scorer, stored, reads, item_reads)
         sample = sampled_scores(scorer, stored.codes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from sparcode.index.encoder_math import finish
 from sparcode.index.encoder_sasrec import prepare, sasrec_states
 from sparcode.index.encoder_screen import Screen, prepare_screen
 from sparcode.index.encoder_shapes import INTERESTS, tokenizer_shapes
+from sparcode.index.encoder_state import MEMORIES, EncoderState
 from sparcode.types import Queries
 
 _PREFIX = "tokenizer."
+_NO_ITEMS = read_only(np.empty(0, np.int32))
 _KINDS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "sasrec": (prepare, sasrec_states),
     "gru4rec": (kinds.prepare_gru4rec, kinds.gru4rec_states),
@@ -83,6 +86,56 @@ class Encoder:
         start, stop = self._spans[len(items)]
         return self._run(items, start, stop, stop, rows)[0][0]
 
+    def start(self, history: np.ndarray = _NO_ITEMS) -> EncoderState:
+        """Return the state after the events ``history`` (m,), internal ids, oldest first.
+
+        Raises QueryError for an item the encoder does not know.
+        """
+        items = read_only(np.array(history, dtype=np.int32).reshape(-1)[-self.history :])
+        state = EncoderState(items, len(history), self._memory.make(self._own), self)
+        return self._remember(state, items, 0)
+
+    def append(self, state: EncoderState, item: int) -> EncoderState:
+        """Return the state after one event more; ``state`` stays as it was.
+
+        It costs one event while the window has room for one (``len(state.items) < encoder.history``), else the whole
+        window, see ``encoder_state``. Raises QueryError for an unknown item or a state of another encoder.
+        """
+        self._check_owner(state)
+        if not 0 <= item < len(self._table):
+            raise self._unknown(item)
+        items = np.empty(len(state.items) + 1, np.int32)
+        items[:-1], items[-1] = state.items, item
+        items = read_only(items)
+        if len(items) > self.history:
+            return replace(self.start(items), seen=state.seen + 1)
+        longer = EncoderState(items, state.seen + 1, tuple(part.copy() for part in state.memory), self)
+        return self._remember(longer, items[-1:], len(state.items))
+
+    def tokens_of(self, state: EncoderState, features: np.ndarray | None = None) -> np.ndarray:
+        """Return the unit tokens (K_u, d) of a state; equal to ``encode_one`` of its events bit for bit."""
+        self._check_owner(state)
+        count = len(state.items)
+        states = self._empty[None]
+        if count:
+            states = np.empty(states.shape, np.float32)
+            self._memory.recall(count, states[0], *state.memory, *self._weights)
+        rows = None if features is None else np.asarray(features)[None, :]
+        return self._finished(states, self._spans[count][1], rows)[0][0]
+
+    def _remember(self, state: EncoderState, items: np.ndarray, first: int) -> EncoderState:
+        bad = self._memory.remember(self._table, items, first, self._scale, *state.memory, *self._weights)
+        if bad >= 0:
+            raise self._unknown(items[bad])
+        return state
+
+    def _check_owner(self, state: EncoderState) -> None:
+        if state.owner is not self:
+            raise QueryError("the state belongs to another encoder; start it again from its items")
+
+    def _unknown(self, item: int) -> QueryError:
+        return QueryError(f"the history holds item {item}, but the encoder knows items 0..{len(self._table) - 1}")
+
     @property
     def has_books(self) -> bool:
         """Whether tokens have codes."""
@@ -141,18 +194,20 @@ class Encoder:
         lengths: np.ndarray,
         features: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        batch = len(starts)
-        states = np.empty((batch, len(self._empty), self.width), np.float32)
-        tokens = np.empty((batch, self.heads, self.width), np.float32)
-        valid = np.empty(batch, np.bool_)
+        states = np.empty((len(starts), len(self._empty), self.width), np.float32)
         # Frozen views: numba compiles one version of a kernel for mapped and for ordinary arrays.
         bad = self._states(
             self._table, read_only(items), starts, stops, self._scale, self._empty, states, *self._weights
         )
         if bad >= 0:
-            raise QueryError(
-                f"the history holds item {items[bad]}, but the encoder knows items 0..{len(self._table) - 1}"
-            )
+            raise self._unknown(items[bad])
+        return self._finished(states, lengths, features)
+
+    def _finished(
+        self, states: np.ndarray, lengths: np.ndarray, features: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        batch = len(states)
+        tokens, valid = np.empty((batch, self.heads, self.width), np.float32), np.empty(batch, np.bool_)
         finish(states, lengths, self._features(features, batch), *self._head, tokens, valid)
         return tokens, valid
 
@@ -177,6 +232,7 @@ class Encoder:
         part: Arrays = {name[len(_PREFIX) :]: value for name, value in arrays.items() if name.startswith(_PREFIX)}
         _check_tokenizer(source, own, part)
         prepare_weights, self._states = _KINDS[own["kind"]]
+        self._memory, self._own = MEMORIES[own["kind"]], own
         self._weights = tuple(read_only(w) if isinstance(w, np.ndarray) else w for w in prepare_weights(own, part))
         self._empty = read_only(part["empty_state"])
         self._head = tuple(read_only(np.ascontiguousarray(a, np.float32)) for a in self._output_weights(own, part))

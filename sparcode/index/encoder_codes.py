@@ -1,6 +1,8 @@
 """Nearest composite codes of tokens. Distances use |t - c|^2 / 2 - |t|^2 / 2 = |c|^2 / 2 - t.c.
 
 Books with many codewords come with a screen (see ``encoder_screen``), whose arrays hold no book where it does not pay.
+Tokens are taken four at a time, so that they share what is read of a book; every distance is rounded as if alone, in
+the order of ``encoder_tiles.tile_distances``, with and without a screen.
 """
 
 # mypy: allow-untyped-defs
@@ -11,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.index.encoder_math import dot, kernel
-from sparcode.index.encoder_screen import LANES, insert, screened
+from sparcode.index.encoder_screen import any_near, insert, screened
+from sparcode.index.encoder_tiles import LANES, ROWS, tile_distances
 
 _ZERO = np.float32(0.0)
 _TWO = np.float32(2.0)
@@ -25,47 +28,55 @@ def prepare_books(codebooks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @kernel
-def half_distances(x, book, norms, out):
-    """Set ``out[c] = norms[c] - x . codeword c``; ``book`` is (width, N), the codewords its columns."""
-    rows, columns = book.shape
-    for c in range(columns):
-        out[c] = norms[c]
-    i = 0
-    while i + 4 <= rows:
-        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
-        for j in range(columns):
-            # One product a statement, see ``encoder_math.add_product``.
-            total = out[j] - a * book[i, j]
-            total -= b * book[i + 1, j]
-            total -= c * book[i + 2, j]
-            out[j] = total - d * book[i + 3, j]
-        i += 4
-    while i < rows:
-        for j in range(columns):
-            out[j] -= x[i] * book[i, j]
-        i += 1
+def half_distances(x, book, norms, values, least, words):
+    """Set ``values[r, c] = norms[c] - x[r] . codeword c`` (R, N) for rows ``x`` (R, width), ``book`` (width, N).
+
+    ``least`` and ``words`` (R, 16) as in ``tile_distances``.
+    """
+    start = 0
+    for size in (4, 2, 1):
+        while start + size <= x.shape[0]:
+            stop = start + size
+            tile_distances(
+                x[start:stop], book, norms, None, None, values[start:stop], least[start:stop], words[start:stop]
+            )
+            start = stop
+    for r in range(x.shape[0]):
+        for c in range(book.shape[1] // LANES * LANES, book.shape[1]):
+            values[r, c] = distance_to(x[r], book, norms, c)
 
 
 @kernel
-def nearest(values, lanes):
-    """Return the first index of the smallest value; ``lanes`` is scratch for 16 running minima, which vectorise."""
-    count = values.shape[0]
-    lanes[:] = values[0]
+def distance_to(x, book, norms, c):
+    """Return ``norms[c] - x . codeword c``, rounded as a tile rounds it."""
+    total = norms[c]
+    for i in range(book.shape[0]):
+        total -= x[i] * book[i, c]
+    return total
+
+
+@kernel
+def nearest_words(x, book, norms, least, words, indices, kept):
+    """Set ``indices[r, 0]`` to the codeword nearest to row r, ties to the smaller, and ``kept[r, 0]`` to its distance.
+
+    Scratch: ``least`` and ``words`` (R, 16) float32 and int32.
+    """
     start = 0
-    while start + 16 <= count:
-        part = values[start : start + 16]
-        for i in range(16):
-            lanes[i] = part[i] if part[i] < lanes[i] else lanes[i]
-        start += 16
-    lowest = lanes[0]
-    for i in range(16):
-        lowest = lanes[i] if lanes[i] < lowest else lowest
-    for i in range(start, count):
-        lowest = values[i] if values[i] < lowest else lowest
-    for i in range(count):
-        if values[i] == lowest:
-            return i
-    return 0
+    for size in (4, 2, 1):
+        while start + size <= x.shape[0]:
+            stop = start + size
+            tile_distances(x[start:stop], book, norms, None, None, None, least[start:stop], words[start:stop])
+            start = stop
+    for r in range(x.shape[0]):
+        best, word = least[r, 0], np.int64(words[r, 0])
+        for lane in range(1, LANES):
+            if least[r, lane] < best or (least[r, lane] == best and words[r, lane] < word):
+                best, word = least[r, lane], np.int64(words[r, lane])
+        for c in range(book.shape[1] // LANES * LANES, book.shape[1]):
+            value = distance_to(x[r], book, norms, c)
+            if value < best:
+                best, word = value, np.int64(c)
+        kept[r, 0], indices[r, 0] = best, word
 
 
 @kernel
@@ -78,11 +89,26 @@ def _flat(tokens, codes, distances):
 
 
 @kernel
-def smallest(values, indices, kept):
-    """Put the ``len(kept)`` smallest values into ``kept`` ascending, ties by smaller index, and where they stood."""
+def smallest(values, least, indices, kept):
+    """Put the ``len(kept)`` smallest values into ``kept`` ascending, ties by smaller index, and where they stood.
+
+    ``least`` (16,): the smallest of every sixteenth value.
+    """
+    size, filled = kept.shape[0], 0
+    for lane in range(LANES):
+        filled = insert(least[lane], lane, indices, kept, filled)
+    # As many values are not above it, since the lanes have other values each.
+    limit = kept[size - 1] if filled == size else np.float32(np.inf)
     filled = 0
-    for i in range(values.shape[0]):
-        filled = insert(values[i], i, indices, kept, filled)
+    whole = values.shape[0] // LANES * LANES
+    for start in range(0, whole, LANES):
+        if any_near(values[start : start + LANES], limit):
+            for c in range(start, start + LANES):
+                if values[c] <= limit:
+                    filled = insert(values[c], c, indices, kept, filled)
+            limit = min(limit, kept[size - 1]) if filled == size else limit
+    for c in range(whole, values.shape[0]):
+        filled = insert(values[c], c, indices, kept, filled)
     return filled
 
 
@@ -125,57 +151,70 @@ def extend(codes, prefixes, m, rows, words, filled):
 
 @kernel
 def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances):
-    """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) with the P nearest codes of each token.
-
-    The P best pairs of two ascending lists are among the first P of each, so lists are joined book by book.
-    """
+    """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) with the P nearest codes of each token."""
     probes, book_count = codes.shape[2:]
     tokens, codes, distances = _flat(tokens, codes, distances)
-    total = tokens.shape[0]
-    width, size = books.shape[1], books.shape[2]
-    values = np.empty(size, np.float32)
-    lanes = np.empty(16, np.float32)
-    indices = np.empty(min(probes, size), np.int64)
-    best = np.empty(min(probes, size), np.float32)
+    total, width, size = tokens.shape[0], books.shape[1], books.shape[2]
+    rows = max(1, min(total, ROWS))
+    values = np.empty((rows, size if probes > 1 or turns.shape[0] > 0 else 0), np.float32)
+    least = np.empty((rows, LANES), np.float32)
+    words = np.empty((rows, LANES), np.int32)
+    turned = np.empty((rows, width), np.float32)
+    # Zeros: distances that are not numbers (damaged weights) choose nothing, and codes must still be of the book.
+    indices = np.zeros((rows, min(probes, size)), np.int64)
+    best = np.zeros((rows, min(probes, size)), np.float32)
+    filled = np.empty(rows, np.int64)
+    for start in range(0, total, rows):
+        stop = min(start + rows, total)
+        many = stop - start
+        for t in range(start, stop):
+            distances[t, 0] = dot(tokens[t], tokens[t])
+        filled[:] = 1
+        for m in range(book_count):
+            part = tokens[start:stop, m * width : (m + 1) * width]
+            if turns.shape[0] > 0:
+                screened(
+                    part, turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned, least,
+                    words, indices, best,
+                )  # fmt: skip
+            elif probes == 1:
+                nearest_words(part, books[m], norms[m], least, words, indices, best)
+            else:
+                half_distances(part, books[m], norms[m], values, least, words)
+                for r in range(many):
+                    smallest(values[r], least[r], indices[r], best[r])
+            if probes > 1:
+                for r in range(many):
+                    filled[r] = join(codes[start + r], distances[start + r], filled[r], m, indices[r], best[r])
+                continue
+            for r in range(many):
+                codes[start + r, 0, m] = indices[r, 0]
+                distances[start + r, 0] += _TWO * best[r, 0]
+        for r in range(many):
+            for a in range(filled[r]):
+                distances[start + r, a] = max(distances[start + r, a], _ZERO)
+
+
+@kernel
+def join(codes, distances, count, m, indices, best):
+    """Extend ``count`` codes (P, M) of m codewords and their distances (P,) by the best codewords of book m.
+
+    The P best pairs of two ascending lists are among the first P of each. Returns how many codes there are then.
+    """
+    probes, book_count = codes.shape
     kept = np.empty(probes, np.float32)
     rows = np.empty(probes, np.int64)
     words = np.empty(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
-    places = np.empty(LANES, np.int32)
-    turned = np.empty(width, np.float32)
-    for t in range(total):
-        distances[t, 0] = dot(tokens[t], tokens[t])
-        count = 1
-        for m in range(book_count):
-            part = tokens[t, m * width : (m + 1) * width]
-            if turns.shape[0] > 0:
-                found = screened(
-                    part, turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned, lanes,
-                    places, indices, best,
-                )  # fmt: skip
-            elif probes == 1:
-                half_distances(part, books[m], norms[m], values)
-                indices[0] = nearest(values, lanes)
-                best[0] = values[indices[0]]
-                found = 1
-            else:
-                half_distances(part, books[m], norms[m], values)
-                found = smallest(values, indices, best)
-            if probes == 1:
-                codes[t, 0, m] = indices[0]
-                distances[t, 0] += _TWO * best[0]
-                continue
-            filled = 0
-            prefixes[:, :m] = codes[t, :, :m]
-            for a in range(count):
-                for b in range(found):
-                    value = distances[t, a] + _TWO * best[b]
-                    filled = offer(value, a, indices[b], prefixes, m, kept, rows, words, filled)
-            extend(codes[t], prefixes, m, rows, words, filled)
-            distances[t, :filled] = kept[:filled]
-            count = filled
-        for a in range(count):
-            distances[t, a] = max(distances[t, a], _ZERO)
+    prefixes[:, :m] = codes[:, :m]
+    filled = 0
+    for a in range(count):
+        for b in range(best.shape[0]):
+            value = distances[a] + _TWO * best[b]
+            filled = offer(value, a, indices[b], prefixes, m, kept, rows, words, filled)
+    extend(codes, prefixes, m, rows, words, filled)
+    distances[:filled] = kept[:filled]
+    return filled
 
 
 @kernel
@@ -183,44 +222,34 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
     """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) by beam search; width 1 is greedy."""
     probes, book_count = codes.shape[2:]
     tokens, codes, distances = _flat(tokens, codes, distances)
-    total = tokens.shape[0]
-    width, size = books.shape[1], books.shape[2]
-    values = np.empty(size, np.float32)
-    lanes = np.empty(16, np.float32)
+    total, width, size = tokens.shape[0], books.shape[1], books.shape[2]
+    values = np.empty((probes, size), np.float32)
+    least = np.empty((probes, LANES), np.float32)
+    lanes = np.empty((probes, LANES), np.int32)
+    turned = np.empty((1, width), np.float32)
     kept = np.empty(probes, np.float32)
-    rows = np.empty(probes, np.int64)
-    words = np.empty(probes, np.int64)
+    rows = np.zeros(probes, np.int64)
+    words = np.zeros(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
-    places = np.empty(LANES, np.int32)
-    turned = np.empty(width, np.float32)
-    least = np.empty(1, np.float32)
     residuals = np.empty((probes, width), np.float32)
     parents = np.empty((probes, width), np.float32)
     for t in range(total):
         residuals[0] = tokens[t]
         count = 1
         for m in range(book_count):
-            filled = 0
+            filled = 1
+            rows[0] = 0
             prefixes[:, :m] = codes[t, :, :m]
-            for a in range(count):
-                if probes == 1 and turns.shape[0] > 0:
-                    filled = screened(
-                        residuals[0], turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values,
-                        turned, lanes, places, words, least,
-                    )  # fmt: skip
-                    rows[0] = 0
-                    continue
-                half_distances(residuals[a], books[m], norms[m], values)
-                if probes == 1:
-                    rows[0] = 0
-                    words[0] = nearest(values, lanes)
-                    filled = 1
-                    continue
-                square = dot(residuals[a], residuals[a])
-                for word in range(size):
-                    value = square + _TWO * values[word]
-                    if filled < probes or value <= kept[probes - 1]:
-                        filled = offer(value, a, word, prefixes, m, kept, rows, words, filled)
+            if probes == 1 and turns.shape[0] > 0:
+                screened(
+                    residuals[:1], turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned,
+                    least, lanes, words.reshape(1, 1), kept.reshape(1, 1),
+                )  # fmt: skip
+            elif probes == 1:
+                nearest_words(residuals[:1], books[m], norms[m], least, lanes, words.reshape(1, 1), kept.reshape(1, 1))
+            else:
+                half_distances(residuals[:count], books[m], norms[m], values, least, lanes)
+                filled = widen(residuals[:count], values, prefixes, m, kept, rows, words)
             extend(codes[t], prefixes, m, rows, words, filled)
             parents[:count] = residuals[:count]
             for a in range(filled):
@@ -229,3 +258,19 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
             count = filled
         for a in range(count):
             distances[t, a] = dot(residuals[a], residuals[a])
+
+
+@kernel
+def widen(residuals, values, prefixes, m, kept, rows, words):
+    """Choose the best (prefix row, codeword of book m) by what remains; return how many there are.
+
+    ``residuals`` (A, width) of the prefixes, ``values`` (A, N) their half distances.
+    """
+    probes, filled = kept.shape[0], 0
+    for a in range(residuals.shape[0]):
+        square = dot(residuals[a], residuals[a])
+        for word in range(values.shape[1]):
+            value = square + _TWO * values[a, word]
+            if filled < probes or value <= kept[probes - 1]:
+                filled = offer(value, a, word, prefixes, m, kept, rows, words, filled)
+    return filled

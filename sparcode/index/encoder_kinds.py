@@ -3,6 +3,9 @@
 Every ``<kind>_states`` has the same first seven arguments (item vectors, flat histories with starts and stops,
 input scale, states of an empty history, output (B, S, d)) followed by its weights, which ``prepare_<kind>``
 returns; the result is -1, or the index of an item that is not in the table.
+
+``remember_<kind>`` and ``recall_<kind>`` do the same event by event on the arrays of ``memory_<kind>``, as far as a
+window of H events goes; see ``encoder_state``.
 """
 
 # mypy: allow-untyped-defs
@@ -105,20 +108,46 @@ def gru4rec_states(
             return starts[b] + bad
         hidden[:] = _ZERO
         for t in range(stops[b] - starts[b]):
-            for layer in range(layers):
-                below = x[t] if layer == 0 else hidden[layer - 1]
-                gru_step(
-                    below,
-                    hidden[layer],
-                    input_weights[layer],
-                    hidden_weights[layer],
-                    input_biases[layer],
-                    hidden_biases[layer],
-                    gates,
-                    recurrent,
-                )
+            gru_event(x[t], hidden, input_weights, hidden_weights, input_biases, hidden_biases, gates, recurrent)
         states[b, 0] = hidden[layers - 1]
     return -1
+
+
+@kernel
+def gru_event(x, hidden, input_weights, hidden_weights, input_biases, hidden_biases, gates, recurrent):
+    """Take one event through all layers."""
+    for layer in range(hidden.shape[0]):
+        below = x if layer == 0 else hidden[layer - 1]
+        gru_step(
+            below, hidden[layer], input_weights[layer], hidden_weights[layer], input_biases[layer],
+            hidden_biases[layer], gates, recurrent,
+        )  # fmt: skip
+
+
+def memory_gru4rec(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return the hidden vectors (layers, d)."""
+    return (np.zeros((int(spec["blocks"]), int(spec["width"])), np.float32),)
+
+
+@kernel
+def remember_gru4rec(
+    table, items, first, scale, hidden, input_weights, hidden_weights, input_biases, hidden_biases, history
+):
+    """One step of every layer an event."""
+    width = table.shape[1]
+    x = np.empty((1, width), np.float32)
+    gates, recurrent = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
+    for event in range(items.shape[0]):
+        if gather(table, items[event : event + 1], scale, x) >= 0:
+            return event
+        gru_event(x[0], hidden, input_weights, hidden_weights, input_biases, hidden_biases, gates, recurrent)
+    return -1
+
+
+@kernel
+def recall_gru4rec(count, states, hidden, input_weights, hidden_weights, input_biases, hidden_biases, history):
+    """The hidden vector of the last layer."""
+    states[0] = hidden[hidden.shape[0] - 1]
 
 
 @kernel
@@ -139,13 +168,46 @@ def dnn_states(table, items, starts, stops, scale, empty, states, weight0, bias0
                 return event
             for i in range(width):
                 mean[i] += table[item, i]
-        factor = scale / np.float32(stops[b] - starts[b])
-        for i in range(width):
-            mean[i] *= factor
-        affine_relu(mean, weight0, bias0, hidden0)
-        affine_relu(hidden0, weight1, bias1, hidden1)
-        affine(hidden1, weight2, bias2, states[b, 0])
+        layers(mean, stops[b] - starts[b], scale, weight0, bias0, weight1, bias1, weight2, bias2, hidden0, hidden1,
+               states[b, 0])  # fmt: skip
     return -1
+
+
+@kernel
+def layers(mean, count, scale, weight0, bias0, weight1, bias1, weight2, bias2, hidden0, hidden1, out):
+    """Set ``out`` from the sum ``mean`` of ``count`` item vectors, which becomes their scaled mean."""
+    factor = scale / np.float32(count)
+    for i in range(mean.shape[0]):
+        mean[i] *= factor
+    affine_relu(mean, weight0, bias0, hidden0)
+    affine_relu(hidden0, weight1, bias1, hidden1)
+    affine(hidden1, weight2, bias2, out)
+
+
+def memory_dnn(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return the sum (d,) of the item vectors, and the input scale (1,)."""
+    return np.zeros(int(spec["width"]), np.float32), np.zeros(1, np.float32)
+
+
+@kernel
+def remember_dnn(table, items, first, scale, total, kept_scale, weight0, bias0, weight1, bias1, weight2, bias2):
+    """One sum an event."""
+    kept_scale[0] = scale
+    for event in range(items.shape[0]):
+        item = items[event]
+        if item < 0 or item >= table.shape[0]:
+            return event
+        for i in range(table.shape[1]):
+            total[i] += table[item, i]
+    return -1
+
+
+@kernel
+def recall_dnn(count, states, total, kept_scale, weight0, bias0, weight1, bias1, weight2, bias2):
+    """The three layers."""
+    hidden0, hidden1 = np.empty(bias0.shape[0], np.float32), np.empty(bias1.shape[0], np.float32)
+    layers(total.copy(), count, kept_scale[0], weight0, bias0, weight1, bias1, weight2, bias2, hidden0, hidden1,
+           states[0])  # fmt: skip
 
 
 @kernel
@@ -166,18 +228,52 @@ def self_attentive_states(table, items, starts, stops, scale, empty, states, pos
         if bad >= 0:
             return starts[b] + bad
         for t in range(count):
-            for i in range(width):
-                placed[i] = x[t, i] + positions[t, i]
-            hidden[:] = _ZERO
-            add_product(placed, inner, hidden)
-            tanh_in_place(hidden)
-            for k in range(heads):
-                weights[k, t] = dot(attention[k], hidden)
+            attention_logits(x[t], positions[t], inner, attention, placed, hidden, weights[:, t])
         states[b] = _ZERO
         for k in range(heads):
             softmax_in_place(weights[k], count)
             add_product(weights[k, :count], x[:count], states[b, k])
     return -1
+
+
+@kernel
+def attention_logits(x, position, inner, attention, placed, hidden, logits):
+    """Set ``logits`` (K_u,) of one event to ``attention . tanh(inner (x + position))``."""
+    for i in range(x.shape[0]):
+        placed[i] = x[i] + position[i]
+    hidden[:] = _ZERO
+    add_product(placed, inner, hidden)
+    tanh_in_place(hidden)
+    for k in range(logits.shape[0]):
+        logits[k] = dot(attention[k], hidden)
+
+
+def memory_self_attentive(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return the scaled item vectors (H, d) and the attention logits (K_u, H)."""
+    history, width, heads = (int(spec[name]) for name in ("history", "width", "heads"))
+    return np.zeros((history, width), np.float32), np.zeros((heads, history), np.float32)
+
+
+@kernel
+def remember_self_attentive(table, items, first, scale, x, logits, positions, inner, attention):
+    """The logits of every event."""
+    placed, hidden = np.empty(table.shape[1], np.float32), np.empty(inner.shape[1], np.float32)
+    for event in range(items.shape[0]):
+        t = first + event
+        if gather(table, items[event : event + 1], scale, x[t : t + 1]) >= 0:
+            return event
+        attention_logits(x[t], positions[t], inner, attention, placed, hidden, logits[:, t])
+    return -1
+
+
+@kernel
+def recall_self_attentive(count, states, x, logits, positions, inner, attention):
+    """K_u softmax-weighted means."""
+    weights = logits[:, :count].copy()
+    states[:] = _ZERO
+    for k in range(states.shape[0]):
+        softmax_in_place(weights[k], count)
+        add_product(weights[k], x[:count], states[k])
 
 
 @kernel
@@ -199,15 +295,46 @@ def capsule_states(table, items, starts, stops, scale, empty, states, routing, b
         capsules[:] = _ZERO
         for t in range(count):
             add_product(x[t], bilinear, capsules[t])
-            for k in range(heads):
-                logits[t, k] = routing[k, t]
-        for iteration in range(iterations):
-            route(logits, capsules, count, states[b])
-            if iteration + 1 < iterations:
-                for t in range(count):
-                    for k in range(heads):
-                        logits[t, k] += dot(states[b, k], capsules[t])
+        route_all(capsules, count, routing, iterations, logits, states[b])
     return -1
+
+
+@kernel
+def route_all(capsules, count, routing, iterations, logits, out):
+    """Set ``out`` (K_u, d) by ``iterations`` of routing ``count`` capsules; ``logits`` (H, K_u) is scratch."""
+    for t in range(count):
+        for k in range(out.shape[0]):
+            logits[t, k] = routing[k, t]
+    for iteration in range(iterations):
+        route(logits, capsules, count, out)
+        if iteration + 1 < iterations:
+            for t in range(count):
+                for k in range(out.shape[0]):
+                    logits[t, k] += dot(out[k], capsules[t])
+
+
+def memory_capsule(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return the mapped events (H, d)."""
+    return (np.zeros((int(spec["history"]), int(spec["width"])), np.float32),)
+
+
+@kernel
+def remember_capsule(table, items, first, scale, capsules, routing, bilinear, iterations):
+    """The bilinear map of every event; routing looks at all events and is left to ``recall_capsule``."""
+    x = np.empty((1, table.shape[1]), np.float32)
+    for event in range(items.shape[0]):
+        if gather(table, items[event : event + 1], scale, x) >= 0:
+            return event
+        capsules[first + event] = _ZERO
+        add_product(x[0], bilinear, capsules[first + event])
+    return -1
+
+
+@kernel
+def recall_capsule(count, states, capsules, routing, bilinear, iterations):
+    """All iterations of routing."""
+    logits = np.empty((count, states.shape[0]), np.float32)
+    route_all(capsules, count, routing, iterations, logits, states)
 
 
 @kernel

@@ -4,6 +4,10 @@ All blocks but the last run over the whole history. In the last block only the n
 values of the others are never formed: with r = W_k' q the logits are r . LN(x_t) (the key bias shifts all
 logits alike and drops out), and the values follow once from the weighted mean of LN(x_t), because the weights
 sum to one. That is O(L d + d^2) in place of O(L d^2), exactly the same function.
+
+``remember`` and ``recall`` do the same event by event. Position 0 is the oldest event of the window, so as long as the
+window is not full one more event moves no other: keys and values of the earlier blocks and LN(x_t) of the last one stay
+what they are. A full window drops its oldest event, all others move, and nothing can be kept.
 """
 
 # mypy: allow-untyped-defs
@@ -105,13 +109,100 @@ def sasrec_states(
                 x[:count], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hiddens[:count],
                 y[:count],
             )  # fmt: skip
-        last_attention(x, count, y, norms[last], matrices[last], biases[last], heads, epsilon)
-        end = x[count - 1]
-        feed_forward(
-            end, norms[last], inner[last], inner_bias[last], outer[last], outer_bias[last], epsilon, hidden, y[0]
-        )
-        layer_norm(end, final[0], final[1], epsilon, states[b, 0])
+        for t in range(count):
+            layer_norm(x[t], norms[last, 0], norms[last, 1], epsilon, y[t])
+        last_block(
+            x[count - 1], y[:count], norms[last], matrices[last], biases[last], inner[last], inner_bias[last],
+            outer[last], outer_bias[last], final, heads, epsilon, hidden, states[b, 0],
+        )  # fmt: skip
     return -1
+
+
+def memory(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return what ``remember`` fills: LN(x_t) of the last block (H, d), x of the newest event (1, d), and keys
+    (B - 1, d, H) and values (B - 1, H, d) of the blocks before the last, float32."""
+    history, width, before = int(spec["history"]), int(spec["width"]), int(spec["blocks"]) - 1
+    shapes = ((history, width), (1, width), (before, width, history), (before, history, width))
+    return tuple(np.zeros(shape, np.float32) for shape in shapes)
+
+
+@kernel
+def remember(
+    table, items, first, scale, normed, end, keys, values,
+    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon,
+):  # fmt: skip
+    """Add events ``items`` at positions ``first`` ...; return -1, or the index of an unknown item."""
+    width, last = table.shape[1], norms.shape[0] - 1
+    y, mixed = np.empty(width, np.float32), np.empty(width, np.float32)
+    hidden = np.empty(inner.shape[2], np.float32)
+    for event in range(items.shape[0]):
+        t = first + event
+        if gather(table, items[event : event + 1], scale, end) >= 0:
+            return event
+        for i in range(width):
+            end[0, i] += positions[t, i]
+        for m in range(last):
+            add_event(end[0], t, keys[m], values[m], norms[m], matrices[m], biases[m], heads, epsilon, y, mixed)
+            feed_forward(end[0], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hidden, y)
+        layer_norm(end[0], norms[last, 0], norms[last, 1], epsilon, normed[t])
+    return -1
+
+
+@kernel
+def recall(
+    count, states, normed, end, keys, values,
+    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon,
+):  # fmt: skip
+    """Fill ``states`` (1, d) from the memory of ``count`` events."""
+    last = norms.shape[0] - 1
+    last_block(
+        end[0].copy(), normed[:count], norms[last], matrices[last], biases[last], inner[last], inner_bias[last],
+        outer[last], outer_bias[last], final, heads, epsilon, np.empty(inner.shape[2], np.float32), states[0],
+    )  # fmt: skip
+
+
+@kernel
+def add_event(x, t, keys, values, norms, matrices, biases, heads, epsilon, y, mixed):
+    """Add attention to event t, whose row is ``x``, as ``full_attention`` does; keep its key and value."""
+    width = x.shape[0]
+    size = width // heads
+    query, weights = np.empty(width, np.float32), np.empty(t + 1, np.float32)
+    layer_norm(x, norms[0], norms[1], epsilon, y)
+    affine(y, matrices[KEY], biases[1], query)
+    for i in range(width):
+        keys[i, t] = query[i]
+    affine(y, matrices[VALUE], biases[2], values[t])
+    affine(y, matrices[QUERY], biases[0], query)
+    attend(query, keys, values, weights, size, mixed)
+    for i in range(width):
+        x[i] += biases[3, i]
+    add_product(mixed, matrices[OUT], x)
+
+
+@kernel
+def attend(query, keys, values, weights, size, mixed):
+    """Set ``mixed`` (d,) to the values (>= T, d) of T events, weighted by ``keys`` (d, >= T); heads of ``size``.
+
+    ``weights`` (T,) is scratch.
+    """
+    count = weights.shape[0]
+    mixed[:] = np.float32(0.0)
+    for low in range(0, query.shape[0], size):
+        high = low + size
+        weights[:] = np.float32(0.0)
+        add_product(query[low:high], keys[low:high, :count], weights)
+        softmax_in_place(weights, count)
+        add_product(weights, values[:count, low:high], mixed[low:high])
+
+
+@kernel
+def last_block(
+    x, y, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, hidden, state
+):
+    """Set ``state`` (d,) to the output for the newest event ``x`` (d,), which changes; ``y`` (T, d): LN of all."""
+    last_attention(x, y, matrices, biases, heads)
+    feed_forward(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden, np.empty(x.shape[0], np.float32))
+    layer_norm(x, final[0], final[1], epsilon, state)
 
 
 @kernel
@@ -125,17 +216,15 @@ def feed_forward(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden
 
 
 @kernel
-def last_attention(x, count, y, norms, matrices, biases, heads, epsilon):
-    """Add attention to ``x[count - 1]`` only, see the head of the file."""
-    width = x.shape[1]
+def last_attention(x, y, matrices, biases, heads):
+    """Add attention to the newest event ``x`` (d,), see the head of the file; ``y`` (T, d): LN of all events."""
+    count, width = y.shape
     size = width // heads
     query = np.empty(width, np.float32)
     mixed = np.empty(width, np.float32)
     request = np.empty(width, np.float32)
     mean = np.empty(width, np.float32)
     weights = np.empty(count, np.float32)
-    for t in range(count):
-        layer_norm(x[t], norms[0], norms[1], epsilon, y[t])
     affine(y[count - 1], matrices[QUERY], biases[0], query)
     mixed[:] = biases[2]
     for h in range(heads):
@@ -146,12 +235,11 @@ def last_attention(x, count, y, norms, matrices, biases, heads, epsilon):
             weights[t] = dot(request, y[t])
         softmax_in_place(weights, count)
         mean[:] = np.float32(0.0)
-        add_product(weights, y[:count], mean)
+        add_product(weights, y, mean)
         add_product(mean, matrices[VALUE, :, low:high], mixed[low:high])
-    end = x[count - 1]
     for i in range(width):
-        end[i] += biases[3, i]
-    add_product(mixed, matrices[OUT], end)
+        x[i] += biases[3, i]
+    add_product(mixed, matrices[OUT], x)
 
 
 @kernel
@@ -170,13 +258,7 @@ def full_attention(x, y, queries, keys, values, mixed, norms, matrices, biases, 
     affine_rows(y, matrices[VALUE], biases[2], values)
     affine_rows(y, matrices[QUERY], biases[0], queries)
     for t in range(count):
-        mixed[t] = np.float32(0.0)
-        for h in range(heads):
-            low, high = h * size, (h + 1) * size
-            weights[: t + 1] = np.float32(0.0)
-            add_product(queries[t, low:high], keys[low:high, : t + 1], weights[: t + 1])
-            softmax_in_place(weights, t + 1)
-            add_product(weights[: t + 1], values[: t + 1, low:high], mixed[t, low:high])
+        attend(queries[t], keys, values, weights[: t + 1], size, mixed[t])
     for t in range(count):
         for i in range(width):
             x[t, i] += biases[3, i]

@@ -6,7 +6,7 @@ leading coordinates and T the rest, Cauchy-Schwarz bounds the half distance d(c)
     d(c) >= |c|^2 / 2 - x_L.c_L - |x_T| |c_T|
 
 The bound costs len(L) / width of the work. Codewords whose bound is above the P-th best known distance cannot be
-among the P nearest; the few others are measured exactly, so the answer is that of the full search.
+among the P nearest; the few others are measured as the full search does, to the last bit, so the answer is the same.
 """
 
 # mypy: allow-untyped-defs
@@ -14,11 +14,12 @@ among the P nearest; the few others are measured exactly, so the answer is that 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from sparcode.index.encoder_math import add_product, dot, kernel
+from sparcode.index.encoder_math import add_products, dot, kernel
+from sparcode.index.encoder_tiles import LANES, tile_distances
 
 LEAST_WORDS = 2048
 """Fewer codewords stay in the second cache, and a full search is as quick."""
@@ -27,8 +28,9 @@ ENERGY = 0.85
 """Share of the codewords' squared length that the leading coordinates hold, about; a multiple of 8 of them."""
 
 _ZERO = np.float32(0.0)
-_SLACK = np.float32(1e-5)
-LANES = 16
+_SLACK = np.float32(2e-7)
+TOGETHER = 8
+"""Codewords measured at once: sums in the order of the full search are slow one by one, each addition waits."""
 
 
 class Screen(NamedTuple):
@@ -69,67 +71,105 @@ def _leading(turned: np.ndarray) -> int:
 
 
 @kernel
-def screened(x, turn, leading, rests, rows, longest, norms, values, turned, lanes, places, indices, kept):
-    """Put the ``len(kept)`` smallest half distances of ``x`` into ``kept`` ascending, ties by smaller index.
+def screened(x, turn, leading, rests, rows, longest, norms, values, turned, least, places, indices, kept):
+    """Put the P smallest half distances of every row of ``x`` (R, width) into ``kept`` (R, P) ascending.
 
-    ``indices``: the codewords they belong to. ``values`` (N,), ``turned`` (width,), ``lanes`` and ``places`` (LANES,)
-    are scratch. Returns how many there are: all, when the book has as many codewords.
+    ``indices`` (R, P): the codewords they belong to, the smaller first where distances are equal; P <= N. Scratch:
+    ``values`` (R, N), ``turned`` (R, width), ``least`` and ``places`` (R, 16).
     """
-    bounds(x, turn, leading, rests, norms, values, turned)
-    lane_minima(values, lanes, places)
-    # What rounding can add to a bound: a share of |x|^2 + max |c|^2, which |x||c| cannot exceed.
-    slack = _SLACK * (dot(x, x) + longest)
+    many = x.shape[0]
+    bounds(x, turn, leading, rests, norms, values[:many], turned[:many], least, places)
+    for r in range(many):
+        # What rounding can add to bound and distance: a share of |x|^2 + max |c|^2, which |x||c| cannot exceed.
+        slack = _SLACK * np.float32(x.shape[1]) * (dot(x[r], x[r]) + longest)
+        select(x[r], rows, norms, values[r], slack, places[r], indices[r], kept[r])
+
+
+@kernel
+def select(x, rows, norms, values, slack, places, indices, kept):
+    """Measure the codewords whose bound is near enough; ``values`` (N,) bounds, ``places`` where small ones stand."""
+    size = kept.shape[0]
     filled = 0
-    for lane in range(LANES):
-        filled = insert(norms[places[lane]] - dot(x, rows[places[lane]]), places[lane], indices, kept, filled)
-    limit = kept[kept.shape[0] - 1] + slack if filled == kept.shape[0] else np.float32(np.inf)
-    filled = 0
+    for start in range(0, LANES, TOGETHER):
+        filled = measure(x, rows, norms, places[start:], TOGETHER, indices, kept, filled)
+    limit = kept[size - 1] + slack if filled == size else np.float32(np.inf)
+    filled, waiting = 0, 0
     for start in range(0, values.shape[0], LANES):
         stop = min(start + LANES, values.shape[0])
-        near: Any = np.int32(0)
-        for c in range(start, stop):
-            near += np.int32(values[c] <= limit)
-        if near == 0:
+        if stop - start == LANES and not any_near(values[start:stop], limit):
             continue
         for c in range(start, stop):
             if values[c] <= limit:
-                filled = insert(norms[c] - dot(x, rows[c]), c, indices, kept, filled)
-        if filled == kept.shape[0]:
-            limit = min(limit, kept[filled - 1] + slack)
+                places[waiting] = c
+                waiting += 1
+                if waiting == TOGETHER:
+                    filled = measure(x, rows, norms, places, waiting, indices, kept, filled)
+                    waiting = 0
+                    limit = min(limit, kept[size - 1] + slack) if filled == size else limit
+    return measure(x, rows, norms, places, waiting, indices, kept, filled)
+
+
+@kernel
+def measure(x, rows, norms, places, count, indices, kept, filled):
+    """Insert the half distances of the codewords ``places[:count]``, at most TOGETHER; return the list's length."""
+    for spare in range(count, TOGETHER):
+        places[spare] = places[0] if count > 0 else 0
+    a, b, c, d = rows[places[0]], rows[places[1]], rows[places[2]], rows[places[3]]
+    e, f, g, h = rows[places[4]], rows[places[5]], rows[places[6]], rows[places[7]]
+    s, t, u, v = norms[places[0]], norms[places[1]], norms[places[2]], norms[places[3]]
+    w, y, z, o = norms[places[4]], norms[places[5]], norms[places[6]], norms[places[7]]
+    for i in range(x.shape[0]):
+        p = x[i]
+        s -= p * a[i]
+        t -= p * b[i]
+        u -= p * c[i]
+        v -= p * d[i]
+        w -= p * e[i]
+        y -= p * f[i]
+        z -= p * g[i]
+        o -= p * h[i]
+    found = (s, t, u, v, w, y, z, o)
+    for k in range(count):
+        filled = insert(found[k], places[k], indices, kept, filled)
     return filled
 
 
 @kernel
-def bounds(x, turn, leading, rests, norms, values, turned):
-    """Set ``values[c]`` to the lower bound of every codeword, see the head of the file."""
-    size = leading.shape[0]
+def bounds(x, turn, leading, rests, norms, values, turned, least, places):
+    """Set ``values[r, c]`` to the lower bound of row r of ``x`` and codeword c, see the head of the file.
+
+    ``least`` and ``places`` as in ``tile_distances``.
+    """
+    size, whole = leading.shape[0], leading.shape[1] // LANES * LANES
+    rest = np.empty(x.shape[0], np.float32)
     turned[:] = _ZERO
-    add_product(x, turn, turned)
-    rest = np.sqrt(max(dot(turned[size:], turned[size:]), _ZERO))
-    for c in range(values.shape[0]):
-        values[c] = norms[c] - rest * rests[c]
-    for i in range(0, size, 4):
-        a, b, c, d = turned[i], turned[i + 1], turned[i + 2], turned[i + 3]
-        for j in range(values.shape[0]):
-            # One product a statement, see ``encoder_math.add_product``.
-            total = values[j] - a * leading[i, j]
-            total -= b * leading[i + 1, j]
-            total -= c * leading[i + 2, j]
-            values[j] = total - d * leading[i + 3, j]
+    add_products(x, turn, turned)
+    for r in range(x.shape[0]):
+        rest[r] = np.sqrt(max(dot(turned[r, size:], turned[r, size:]), _ZERO))
+    start = 0
+    for many in (4, 2, 1):
+        while start + many <= x.shape[0]:
+            stop = start + many
+            tile_distances(
+                turned[start:stop, :size], leading, norms, rest[start:stop], rests, values[start:stop],
+                least[start:stop], places[start:stop],
+            )  # fmt: skip
+            start = stop
+    for r in range(x.shape[0]):
+        for c in range(whole, leading.shape[1]):
+            total = norms[c] - rest[r] * rests[c]
+            for i in range(size):
+                total -= turned[r, i] * leading[i, c]
+            values[r, c] = total
 
 
 @kernel
-def lane_minima(values, lanes, places):
-    """Set ``places`` to the index of the smallest of every sixteenth value, which vectorises; N >= LANES."""
+def any_near(part, limit):
+    """Tell whether any of 16 values is not above ``limit``."""
+    near = np.int32(0)
     for lane in range(LANES):
-        lanes[lane] = values[lane]
-        places[lane] = lane
-    for start in range(LANES, values.shape[0] - LANES + 1, LANES):
-        part = values[start : start + LANES]
-        for lane in range(LANES):
-            better = part[lane] < lanes[lane]
-            lanes[lane] = part[lane] if better else lanes[lane]
-            places[lane] = np.int32(start + lane) if better else places[lane]
+        near |= np.int32(part[lane] <= limit)
+    return near != 0
 
 
 @kernel

@@ -15,6 +15,8 @@ from sparcode.index.item_lists import (
     best_neighbours,
     lists_of,
     merge_lists,
+    rows_of,
+    spread,
     weigh_items,
     weigh_own,
     with_repeats,
@@ -61,16 +63,28 @@ class ItemEvidence:
     own: bool = False
     new: np.ndarray | None = None
 
-    def lists(self, settings: ListSettings) -> Transitions:
-        """Return the merged lists."""
+    def lists(self, settings: ListSettings, only: np.ndarray | None = None) -> Transitions:
+        """Return the merged lists; ``only``: ascending items whose lists are wanted, those of all others are empty."""
+        near, counted = self.neighbours, self.counted
+        if only is not None:
+            near = None if near is None else Neighbours(near.items[only], near.scores[only])
+            counted = None if counted is None else rows_of(counted, only)
         parts: list[tuple[float, Transitions]] = []
-        if self.neighbours is not None:
-            parts.append((1.0, lists_of(self.neighbours, settings.length, settings.cut)))
-        if self.counted is not None:
-            alone = self.neighbours is None
-            parts.append((1.0 if alone else settings.counted_weight, self.counted))
-        lists = weigh_own(merge_lists(parts), settings.own_weight)
+        if near is not None:
+            parts.append((1.0, lists_of(near, settings.length, settings.cut)))
+        if counted is not None:
+            parts.append((1.0 if near is None else settings.counted_weight, counted))
+        if only is None:
+            lists = merge_lists(parts)
+        else:
+            lists = spread(merge_lists(parts, self.item_count), only, self.item_count)
+        lists = weigh_own(lists, settings.own_weight)
         return lists if self.new is None else weigh_items(lists, self.new, settings.new_gain)
+
+    @property
+    def item_count(self) -> int:
+        """Items there is evidence about."""
+        return len(self.neighbours.items) if self.neighbours is not None else len(self.counted.indptr) - 1  # type: ignore[union-attr]
 
     def weights(self, settings: ListSettings, history: int) -> np.ndarray:
         """Return the query weights (<= history,) of ages 0, 1, ..., the largest one 1."""

@@ -17,6 +17,7 @@ from sparcode.config import ItemFamilyConfig
 from sparcode.index.assembly import assemble
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings
 from sparcode.index.families import item_rows
+from sparcode.index.item_lists import COMPARED_ITEMS
 from sparcode.index.searcher import Searcher
 from sparcode.index.tuning import CUTOFF, integer_weights, ndcg
 from sparcode.types import EvaluationSet
@@ -64,6 +65,8 @@ def _knobs(evidence: ItemEvidence, config: ItemFamilyConfig) -> list[tuple[str, 
 class _Search:
     def __init__(self, evidence: ItemEvidence, config: ItemFamilyConfig, part: EvaluationSet, item_count: int) -> None:
         self.evidence, self.config, self.part, self.item_count = evidence, config, part, item_count
+        # Of a large catalogue only the lists that these queries read are made, again for every setting.
+        self.read = np.unique(part.queries.items) if item_count > COMPARED_ITEMS else None
         self.tried: dict[ListSettings, float] = {}
         self.searcher: tuple[ListSettings, Searcher] | None = None
 
@@ -94,6 +97,6 @@ class _Search:
 
     def _searcher(self, settings: ListSettings) -> Searcher:
         if self.searcher is None or self.searcher[0] != settings:
-            index = assemble(self.item_count, None, None, self.evidence.lists(settings)._asdict(), None)
+            index = assemble(self.item_count, None, None, self.evidence.lists(settings, self.read)._asdict(), None)
             self.searcher = settings, Searcher(index)
         return self.searcher[1]

@@ -13,9 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sparcode.config import ItemFamilyConfig
+from sparcode.index.clustered import clustered_neighbours
 from sparcode.index.transitions import Transitions, count_repeats
 from sparcode.types import Sequences
 
+COMPARED_ITEMS = 150_000
+"""Items up to which all pairs are compared; above, sources look into the clusters of targets that suit them best."""
+MERGED_AT_ONCE = 1 << 22
+"""Postings merged at a time."""
 BLOCK_SCORES = 1 << 24
 """Item x item scores held at a time."""
 
@@ -35,10 +40,14 @@ def best_neighbours(
 ) -> Neighbours:
     """Return the ``longest + 1`` best targets of every source (fewer when n is smaller), itself among them if ``own``.
 
-    ``sources``, ``targets``: (n, d) float32; score = source . target / temperature.
+    ``sources``, ``targets``: (n, d) float32; score = source . target / temperature. Above COMPARED_ITEMS nearly the
+    best ones, see ``clustered``; places for which nothing was found score -inf.
     """
     count = len(sources)
     keep = min(longest + 1, count if own else max(count - 1, 0))
+    if count > COMPARED_ITEMS:
+        scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
+        return Neighbours(*clustered_neighbours(np.asarray(sources), scaled, keep, own=own))
     items = np.empty((count, keep), np.int32)
     scores = np.empty((count, keep), np.float32)
     scaled = np.ascontiguousarray(targets / np.float32(temperature), np.float32)
@@ -106,6 +115,21 @@ def _weigh(lists: Transitions, chosen: np.ndarray, weight: float) -> Transitions
     return Transitions(indptr, lists.items[kept], values[kept])
 
 
+def rows_of(lists: Transitions, only: np.ndarray) -> Transitions:
+    """Return the lists of the items ``only`` (ascending) alone."""
+    lengths = np.diff(lists.indptr)[only]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.arange(indptr[-1]) + np.repeat(lists.indptr[:-1][only] - indptr[:-1], lengths)
+    return Transitions(indptr, lists.items[places], lists.values[places])
+
+
+def spread(lists: Transitions, only: np.ndarray, item_count: int) -> Transitions:
+    """Return lists that belong to the items ``only`` (ascending) as lists of all items, the others' empty."""
+    lengths = np.zeros(item_count, np.int64)
+    lengths[only] = np.diff(lists.indptr)
+    return Transitions(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists.items, lists.values)
+
+
 def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
     """Return padded rows as CSR, ids ascending, values <= 0 left out."""
     order = np.argsort(items, axis=1, kind="stable")
@@ -115,21 +139,41 @@ def _rows(items: np.ndarray, values: np.ndarray) -> Transitions:
     return Transitions(indptr, items[kept], values[kept].astype(np.float32))
 
 
-def merge_lists(parts: Sequence[tuple[float, Transitions]]) -> Transitions:
-    """Return the weighted sum of several lists of the same n items; an item of several parts becomes one posting.
+def merge_lists(parts: Sequence[tuple[float, Transitions]], item_count: int | None = None) -> Transitions:
+    """Return the weighted sum of several sets of lists; an item of several parts becomes one posting.
 
-    Parts of weight 0 are left out. Sums are float64 in the order of the parts, values float32 > 0.
+    ``item_count``: items the lists are over; absent: as many as there are lists. Parts of weight 0 are left out. Sums
+    are float64 in the order of the parts, values float32 > 0.
     """
     parts = [(weight, part) for weight, part in parts if weight > 0]
     if not parts:
         raise ValueError("no list has a weight above 0")
     count = len(parts[0][1].indptr) - 1
+    rows = max(1, MERGED_AT_ONCE * count // max(sum(len(part.items) for _, part in parts), 1))
+    blocks = [
+        _merged([(weight, _sliced(part, low, low + rows)) for weight, part in parts], item_count or count)
+        for low in range(0, max(count, 1), rows)
+    ]
+    ends = np.concatenate([[0], *(block.indptr[1:] for block in blocks)]).astype(np.int64)
+    offsets = np.cumsum([0, *(len(block.items) for block in blocks)])[:-1]
+    ends[1:] += np.repeat(offsets, [len(block.indptr) - 1 for block in blocks])
+    return Transitions(ends, *(np.concatenate([block[field] for block in blocks]) for field in (1, 2)))
+
+
+def _sliced(part: Transitions, low: int, high: int) -> Transitions:
+    bounds = part.indptr[low : high + 1]
+    return Transitions(bounds - bounds[0], part.items[bounds[0] : bounds[-1]], part.values[bounds[0] : bounds[-1]])
+
+
+def _merged(parts: Sequence[tuple[float, Transitions]], items: int) -> Transitions:
+    """Merge a block of lists over ``items`` items."""
+    count = len(parts[0][1].indptr) - 1
     owners = [np.repeat(np.arange(count, dtype=np.int64), np.diff(part.indptr)) for _, part in parts]
-    cells = np.concatenate([owner * count + part.items for owner, (_, part) in zip(owners, parts, strict=True)])
+    cells = np.concatenate([owner * items + part.items for owner, (_, part) in zip(owners, parts, strict=True)])
     values = np.concatenate([weight * part.values.astype(np.float64) for weight, part in parts])
     unique, place = np.unique(cells, return_inverse=True)
     sums = np.bincount(place.reshape(-1), values, len(unique)).astype(np.float32)
     kept = sums > 0  # a subnormal product may round to zero
     unique, sums = unique[kept], sums[kept]
-    indptr = np.searchsorted(unique, np.arange(count + 1, dtype=np.int64) * count).astype(np.int64)
-    return Transitions(indptr, (unique % max(count, 1)).astype(np.int32), sums)
+    indptr = np.searchsorted(unique, np.arange(count + 1, dtype=np.int64) * items).astype(np.int64)
+    return Transitions(indptr, (unique % max(items, 1)).astype(np.int32), sums)

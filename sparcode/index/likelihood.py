@@ -36,13 +36,14 @@ class LikelihoodScorer:
         """Prepare codes (C, M) for ``scores``."""
         plan = self.inner.plan(codes)
         ranges = sampled_ranges(self.item_count)
-        peak = np.full(len(codes), -np.inf)
+        peak, total = np.full(len(codes), -np.inf), np.zeros(len(codes))
         for start, stop in ranges:
-            peak = np.maximum(peak, self.inner.scores(plan, start, stop).max(axis=0, initial=-np.inf))
-        total = np.zeros(len(codes))
-        for start, stop in ranges:
+            scores = self.inner.scores(plan, start, stop)
+            higher = np.maximum(peak, scores.max(axis=0, initial=-np.inf))
+            total *= np.exp(peak - higher)
+            peak = higher
             # Row by row: the sum of a code must not depend on which codes share its block.
-            for row in self.inner.scores(plan, start, stop):
+            for row in scores:
                 total += np.exp(row - peak)
         sampled = sum(stop - start for start, stop in ranges)
         log_sums = peak + np.log(total * self.item_count / max(sampled, 1))

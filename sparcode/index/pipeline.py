@@ -116,6 +116,7 @@ class Pipeline:
             raise IndexMismatchError("the index has lists of categories, but nothing says which an item has")
         # Ids ascend by falling popularity, unless items were appended to an earlier run's ids.
         self.popular = PopularItems(self.item_count, fill_order)
+        self._every = Eligible(self.item_count)
         self._weigh(settings)
 
     @classmethod
@@ -209,20 +210,31 @@ class Pipeline:
         deny: np.ndarray | ItemSet | None = None,
     ) -> Hits:  # fmt: skip
         """Answer one query (history: int32 internal ids, oldest first) by the path with the least overhead."""
-        depth, eligible = self._depth(k, rescore), Eligible.of(self.item_count, allow, deny)
-        found, unfiltered = None, allow is None and deny is None
-        if self._fast is not None and unfiltered and len(history) and depth and self.rescoring.fits(k, depth):
-            tokens = self.encoder.encode_one(history, features)[None]
-            events = read_only(history)
-            found = self._fast.best(tokens, events, _NO_EVENTS if include_seen else events, k, depth)
-        if found is None:
-            found = self._by_stages(history, k, depth, include_seen, features, eligible)
-        ids, scores = found
-        hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
+        depth, eligible = self._depth(k, rescore), self._every
+        if allow is not None or deny is not None:
+            eligible = Eligible.of(self.item_count, allow, deny)
+        hits = self._in_one_call(history, k, depth, include_seen, features, eligible)
+        if hits is None:
+            ids, scores = self._by_stages(history, k, depth, include_seen, features, eligible)
+            hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
         if hits.ids[0, -1] != NO_ITEM:
             return hits
         one = Queries(np.array([0, len(history)], np.int64), history)
         return self.popular.fill(hits, one, eligible, include_seen=include_seen)
+
+    def _in_one_call(
+        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None,
+        eligible: Eligible,
+    ) -> Hits | None:  # fmt: skip
+        """Return the answers of one query from one compiled call, None where it needs the stages."""
+        if self._fast is None or not len(history) or not self._fast.serves(k, depth):
+            return None
+        tokens = self.encoder.encode_one(history, features)
+        few = eligible.at_most(depth) if depth else None
+        found = self._fast.best(
+            tokens, history, _NO_EVENTS if include_seen else history, k, depth, eligible.allowed, eligible.denied, few
+        )
+        return None if found is None else Hits(*found)
 
     def _by_stages(
         self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None,

@@ -7,13 +7,15 @@ For a query token t and an item c with K_c unit tokens c_j (arXiv 2311.18213, se
     mixture        S(t, c) = bias_c + [skip] sum_j t.c_j / (tau K_c) + mixture(t, c)    see ``index.mixture``
     dot, counts    S(t, c) = bias_c +        sum_j t.c_j / (tau K_c)
 
-A query's score is the sum of S over its K_u tokens, or of relu(S + b) when the activation was trained in.
+A query's score is the sum of S over its K_u tokens, or of relu(S + b) when the activation was trained in. Items may be
+stored in fewer bytes, see ``item_vectors``; everything here scores the vectors as they are stored.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 from numba import njit
 
 from sparcode.errors import CorruptIndexError
+from sparcode.index.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.index.mixture import Mixture, mixture_shapes
 
 KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
@@ -33,7 +36,8 @@ class Rescorer:
     def __init__(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Check shapes and lay the weights out for the kernels.
 
-        ``arrays``: "item_tokens" (n, K_c, d), "item_bias" (n,), and for the MLP kinds "mlp.0.weight",
+        ``arrays``: "item_tokens" (n, K_c, d) of the type ``spec["item_vectors"]`` (absent: float32; int8 has
+        "item_scales" (n,) beside it), "item_bias" (n,), and for the MLP kinds "mlp.0.weight",
         "mlp.0.bias", further "mlp.<i>.*", "mlp.out.weight" (H,), "mlp.out.bias" (), for the mixture those of
         ``mixture_shapes``. Raises CorruptIndexError.
         """
@@ -47,9 +51,9 @@ class Rescorer:
         self.bias = float(spec.get("bias") or 0.0)
         self.perceptron = self.kind in ("hadamard", "concatenation")
         self.skip = bool(spec.get("skip", True)) or self.kind in ("dot", "counts")
-        tokens = _expect(arrays, "item_tokens", (int(spec["items"]), self.item_tokens_per_item, self.width))
-        self.item_count = len(tokens)
-        self.flat = tokens.reshape(self.item_count, -1)
+        self.item_count = int(spec["items"])
+        shape = (self.item_count, self.item_tokens_per_item, self.width)
+        self.items = open_items(arrays, str(spec.get("item_vectors", "float32")), shape)
         self.item_bias = _expect(arrays, "item_bias", (self.item_count,))
         self._load_perceptron(arrays)
         self.mixture: Mixture | None = None
@@ -71,6 +75,11 @@ class Rescorer:
                 f"{folder}/{stem}.json does not fit {stem}.safetensors ({type(problem).__name__}: {problem}); "
                 "put the files back, or train the run again"
             ) from None
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """The item vectors (n, K_c d) as float32: decoded once, for work on all items."""
+        return decoded(self.items)
 
     def _load_perceptron(self, arrays: Mapping[str, np.ndarray]) -> None:
         hidden, flat = int(self.spec.get("hidden", 0)), self.width * self.item_tokens_per_item
@@ -115,7 +124,7 @@ class Rescorer:
         """The weights in the order ``score_candidates`` takes them."""
         cosine = np.float32(1.0 / (self.temperature * self.item_tokens_per_item) if self.skip else 0.0)
         return (
-            self.flat, self.item_bias, self.query_weight, self.item_weight, self.first_bias, self.middle,
+            self.items, self.item_bias, self.query_weight, self.item_weight, self.first_bias, self.middle,
             self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine, np.float32(self.bias), self.relu,
             self.kind == "hadamard",
         )  # fmt: skip
@@ -135,7 +144,7 @@ class Rescorer:
     def token_scores(self, tokens: np.ndarray, items: slice) -> np.ndarray:
         """Return S (T, I) float32, before any activation, of single tokens (T, d) and a slice of the items."""
         tokens = np.asarray(tokens, np.float32)
-        flat = self.flat[items]
+        flat = decoded(self.items, items)
         scores = np.broadcast_to(self.item_bias[items], (len(tokens), len(flat))).copy()
         if self.skip:
             mean = flat.reshape(len(flat), -1, self.width).mean(axis=1) / np.float32(self.temperature)
@@ -174,14 +183,17 @@ _kernel: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "ns
 
 @_kernel
 def score_candidates(  # type: ignore[no-untyped-def]
-    tokens, candidates, interaction, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
+    tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
     out_weight, out_bias, cosine, bias, relu, hadamard, out,
 ):  # fmt: skip
     """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP).
 
+    ``items``: the item vectors as ``item_vectors.item_row`` reads them.
+
     ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
     """
-    width, size, units = tokens.shape[1], flat.shape[1], first_bias.shape[0]
+    width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
+    buffer = np.empty(size, np.float32)
     folded = np.empty((size, units), np.float32)
     start = np.empty(units, np.float32)
     hidden = np.empty(units, np.float32)
@@ -190,15 +202,16 @@ def score_candidates(  # type: ignore[no-untyped-def]
         _fold(tokens[token], query_weight, item_weight, first_bias, hadamard, folded, start)
         for place in range(candidates.shape[0]):
             item = candidates[place]
+            vector = item_row(items, item, buffer)
             score = item_bias[item]
             if cosine != 0.0:
                 dot = np.float32(0.0)
                 for block in range(0, size, width):
                     for j in range(width):
-                        dot += tokens[token, j] * flat[item, block + j]
+                        dot += tokens[token, j] * vector[block + j]
                 score += cosine * dot
             if units > 0:
-                dense(flat[item], folded, start, hidden)
+                dense(vector, folded, start, hidden)
                 for layer in range(middle.shape[0]):
                     for h in range(units):
                         hidden[h] = max(hidden[h], np.float32(0.0))

@@ -23,10 +23,15 @@ import numpy as np
 from numba import njit
 
 from sparcode.index.codes import decode
+from sparcode.index.dot_lists import TILE_BYTES, TILE_ITEMS, collect_flat, collect_runs, dot_row, fill_angles, item_mean
 from sparcode.index.rescorer import Rescorer, dense
+from sparcode.index.survivors import Survivors, scan
 
 _FAST = {"contract", "reassoc", "nsz", "nnan"}
 _DOT, _HADAMARD, _CONCATENATION = 0, 1, 2
+SCAN_BYTES, CHUNK_BYTES = 1 << 20, 1 << 24
+"""Scores made before they are sieved: what stays in cache, and for scorers whose calls are dear."""
+CHUNK_ITEMS = 4096
 
 
 class ListScorer(Protocol):
@@ -52,6 +57,7 @@ class CodeScorer:
         self.codebooks = np.ascontiguousarray(codebooks, np.float32)
         self.item_count = rescorer.item_count
         self.form = {"hadamard": _HADAMARD, "concatenation": _CONCATENATION}.get(rescorer.kind, _DOT)
+        self.cosine = 1.0 / (rescorer.temperature * rescorer.item_tokens_per_item) if rescorer.skip else 0.0
 
     def plan(self, codes: np.ndarray) -> CodePlan:
         """Prepare a block of codes (C, M) for ``scores``; fastest when the codes are in ascending order."""
@@ -65,23 +71,52 @@ class CodeScorer:
         stop = self.item_count if stop is None else min(stop, self.item_count)
         out = np.empty((max(stop - start, 0), len(plan.slots)), np.float32)
         model = self.rescorer
-        cosine = 1.0 / (model.temperature * model.item_tokens_per_item) if model.skip else 0.0
         score_items(
             start, model.flat, model.item_bias, model.item_weight, model.first_bias, model.middle, model.middle_bias,
-            model.out_weight, np.float32(model.out_bias), np.float32(cosine), plan.words, plan.ranges, plan.depths,
-            plan.slots, plan.runs, plan.query_side, model.width, self.form, out,
+            model.out_weight, np.float32(model.out_bias), np.float32(self.cosine), plan.words, plan.columns,
+            plan.ranges, plan.depths, plan.slots, plan.runs, plan.query_side, model.width, self.form, out,
         )  # fmt: skip
         if model.mixture is not None and plan.lanes is not None:
             model.mixture.add(plan.lanes, start, out)
         return out
 
+    def collect(self, plan: CodePlan, start: int, stop: int, survivors: Survivors) -> None:
+        """Offer the scores of items ``start:stop`` to ``survivors``: those of ``scores`` to the bit, made in cache."""
+        model, books = self.rescorer, len(self.codebooks)
+        if self.form != _DOT or model.mixture is not None:
+            collect_scores(self, plan, start, stop, survivors, CHUNK_BYTES if model.mixture else SCAN_BYTES)
+        elif books == 1:
+            for low in range(start, stop, CHUNK_ITEMS):
+                collect_flat(model, plan, low, min(low + CHUNK_ITEMS, stop), self.cosine, survivors)
+        else:
+            size = max(1, min(TILE_ITEMS, TILE_BYTES // max(plan.columns[0].nbytes, 1)))
+            for low in range(start, stop, size):
+                high = min(low + size, stop)
+                collect_runs(
+                    low, high, model.flat, model.item_bias, np.float32(model.out_bias), np.float32(self.cosine),
+                    plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs, plan.adjacent, model.width,
+                    survivors.reserve((high - low) * len(plan.slots)),
+                )  # fmt: skip
+
+
+def collect_scores(
+    scorer: ListScorer, plan: Any, start: int, stop: int, survivors: Survivors, chunk_bytes: int = CHUNK_BYTES
+) -> None:
+    """Offer the scores of items ``start:stop`` to ``survivors``, some rows of items at a time; any scorer."""
+    size = max(1, chunk_bytes // (4 * max(len(survivors.state.bars), 1)))
+    for low in range(start, stop, size):
+        scores = scorer.scores(plan, low, min(low + size, stop))
+        scan(scores, low, survivors.reserve(scores.size))
+
 
 class CodePlan:
     """The distinct codewords of a block of codes and for every code where its M codewords stand.
 
-    ``words`` (K, D) with D padded by zeros, ``ranges`` (M + 1,) the words of each book, ``depths`` (M,) the first item
-    dimension each book multiplies, ``slots`` (C, M) int32, ``runs`` (R + 1,) bounds of runs of codes that differ only
-    in the last book, ``query_side`` (C, H) for concatenation, ``lanes`` the decoded codes for a mixture.
+    ``words`` (K, D) with D padded by zeros and ``columns`` (D, K), ``ranges`` (M + 1,) the words of each book,
+    ``depths`` (M,) the first item dimension each book multiplies, ``slots`` (C, M) int32, ``runs`` (R + 1,) bounds of
+    runs of codes that differ only in the last book, ``adjacent`` (R,) whether their last words lie in a row,
+    ``query_side`` (C, H) for concatenation, ``lanes`` the decoded codes for a mixture. With one book ``vectors``
+    (C, D), the word of each code, and ``longest``, the greatest length of a word.
     """
 
     def __init__(self, scorer: CodeScorer, codes: np.ndarray) -> None:
@@ -99,9 +134,14 @@ class CodePlan:
             self.ranges[m + 1] = self.ranges[m] + len(words)
             parts.append(words)
         self.words = np.concatenate(parts)
+        self.columns = np.ascontiguousarray(self.words.T)
         changed = (self.slots[1:, :-1] != self.slots[:-1, :-1]).any(axis=1)
         inner = np.flatnonzero(changed) + 1
         self.runs = np.array([0, *inner, len(codes)] if len(codes) else [0], np.int64)
+        self.adjacent = rows_in_order(self.slots[:, -1], self.runs)
+        if len(books) == 1:
+            self.vectors = self.words[self.slots[:, 0]]
+            self.longest = float(np.sqrt((self.words.astype(np.float64) ** 2).sum(axis=1).max(initial=0.0)))
         side = scorer.form == _CONCATENATION
         self.query_side = np.zeros((len(codes) if side else 0, scorer.rescorer.first_bias.shape[0]), np.float32)
         if side:
@@ -111,6 +151,12 @@ class CodePlan:
         self.lanes = None if mixture is None else mixture.lanes(decode(codes, books, scorer.kind))
 
 
+def rows_in_order(last: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Return (R,) bool: whether ``last`` (C,) rises by one at every step within a run; ``runs`` (R + 1,) bounds."""
+    breaks = np.concatenate([[0], np.cumsum(np.diff(last) != 1)]) if len(last) else np.zeros(1, np.int64)
+    return np.asarray(breaks[runs[1:] - 1] == breaks[runs[:-1]])
+
+
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
@@ -118,7 +164,7 @@ def _up(value: int, multiple: int) -> int:
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def score_items(  # type: ignore[no-untyped-def]
     start, flat, item_bias, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine,
-    words, ranges, depths, slots, runs, query_side, width, form, out,
+    words, columns, ranges, depths, slots, runs, query_side, width, form, out,
 ):  # fmt: skip
     """Fill ``out`` (I, C) with the scores of items ``start ..`` one item at a time; arrays as in Rescorer, CodePlan."""
     units = first_bias.shape[0]
@@ -130,12 +176,7 @@ def score_items(  # type: ignore[no-untyped-def]
     for row in range(out.shape[0]):
         item = start + row
         item_mean(flat[item], cosine, width, mean)
-        for m in range(depths.shape[0]):
-            for k in range(ranges[m], ranges[m + 1]):
-                total = np.float32(0.0)
-                for e in range(words.shape[1]):
-                    total += words[k, e] * mean[depths[m] + e]
-                angles[k] = total
+        fill_angles(columns, ranges, depths, mean, angles)
         base = item_bias[item] + out_bias
         if form == _HADAMARD:
             fold_item(flat[item], item_weight, width, folded)
@@ -150,20 +191,7 @@ def score_items(  # type: ignore[no-untyped-def]
             dense(flat[item], item_weight, first_bias, side)
             fused_concatenation(slots, query_side, angles, base, side, middle, middle_bias, out_weight, out[row])
         else:
-            for c in range(slots.shape[0]):
-                out[row, c] = base + angle_of(slots[c], angles)
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def item_mean(item: np.ndarray, cosine: float, width: int, mean: np.ndarray) -> None:
-    """mean (d + padding,) = cosine * sum of the K_c tokens in ``item`` (K_c d,)."""
-    for e in range(width):
-        mean[e] = 0.0
-    for block in range(0, item.shape[0], width):
-        for e in range(width):
-            mean[e] += item[block + e]
-    for e in range(width):
-        mean[e] *= cosine
+            dot_row(slots, runs, angles, base, out[row])
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})

@@ -7,21 +7,26 @@ from several threads at once: each has its own scratch, and the kernels release 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparcode.errors import QueryError
-from sparcode.index import kernels
+from sparcode.index import kernels, prepared
 from sparcode.index.arrays import read_only
 from sparcode.index.layout import Index
+from sparcode.index.prepared import INT32, STRIDES, exact_int32
 from sparcode.types import NO_ITEM
 
 MAX_WEIGHT = 65535
 """Largest weight a row of a query may have."""
 
+_UINT32 = np.dtype(np.uint32)
+_empty = np.empty
 _NO_IDS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 
@@ -61,6 +66,8 @@ class Searcher:
         self._indptr = read_only(index.indptr)
         self._postings = read_only(index.postings)
         self._local = threading.local()
+        self._spare: list[Scratch] = []
+        self._plain: Callable[..., int]
 
     def search(
         self,
@@ -89,15 +96,14 @@ class Searcher:
         masks = self._mask(allow, "allow"), self._mask(deny, "deny")
         result = _empty_result(len(indptr) - 1, self._checked_k(k))
 
-        def answer(low: int, high: int) -> int:
-            scratch = self.scratch()
+        def answer(scratch: Scratch, low: int, high: int) -> int:
             return kernels.search_batch(
                 self._indptr, self._postings, rows, weights, indptr[low : high + 1],
                 scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
                 *(part[low:high] for part in result),
             )  # fmt: skip
 
-        _raise_if_bad(_in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
+        _raise_if_bad(self._in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
         return result
 
     def search_one(
@@ -108,31 +114,34 @@ class Searcher:
         seen: np.ndarray | None = None,
         allow: np.ndarray | None = None,
         deny: np.ndarray | None = None,
+        out: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (ids int32, sums uint32) of one query, at most k of each; the path with the least overhead.
 
-        ``rows``, ``weights``, ``seen``: one-dimensional contiguous int32 arrays, weights 1..65535.
-        ``allow``, ``deny``: (n,) bool. Raises QueryError when a row or weight is out of range.
+        ``rows``, ``weights``, ``seen``: one-dimensional integers, taken as they are when int32 and contiguous.
+        Weights 1..65535. ``allow``, ``deny``: (n,) bool. ``out``: arrays (k,) int32 and (k,) uint32 to write to and
+        return (their first part where fewer are found). Raises QueryError when a row or weight is out of range.
         """
+        if not (rows.dtype is weights.dtype is INT32 and rows.strides == weights.strides == STRIDES):
+            rows, weights = exact_int32(rows), exact_int32(weights)
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
         try:
-            scratch = self._local.scratch
+            table = self._local.table
         except AttributeError:
-            scratch = self.scratch()
-        width = min(k, self.item_count) if k > 0 else self._checked_k(k)
-        ids = np.empty(width, np.int32)
-        sums = np.empty(width, np.uint32)
-        only = _NO_MASK if allow is None else self._mask(allow, "allow")
-        never = _NO_MASK if deny is None else self._mask(deny, "deny")
-        hidden = _NO_IDS if seen is None else seen
-        found = kernels.search_query(
-            self._indptr, self._postings, rows, weights, scratch.narrow, scratch.work, hidden, only, never, ids, sums
-        )
-        if found == kernels.TOO_WIDE:
-            found = kernels.search_query(
-                self._indptr, self._postings, rows, weights, scratch.wide, scratch.work, hidden, only, never, ids, sums
-            )
+            table = self._table()
+        if out is None:
+            # Without ``min``: a call costs as much as an array.
+            width = k if 0 < k <= self.item_count else min(self._checked_k(k), self.item_count)
+            ids, sums = _empty(width, INT32), _empty(width, _UINT32)
+        else:
+            ids, sums, width = *out, self._checked_out(out, k)
+        hidden = _NO_IDS if seen is None else exact_int32(seen)
+        if allow is None and deny is None:
+            found = self._plain(table, rows, weights, hidden, ids, sums)
+        else:
+            masks = self._mask(allow, "allow"), self._mask(deny, "deny")
+            found = prepared.masked_entry()(table, rows, weights, hidden, *masks, ids, sums)
         if found == width:
             return ids, sums
         _raise_if_bad(found, self.index.row_count)
@@ -165,6 +174,46 @@ class Searcher:
             self._local.scratch = Scratch(self.index)
         return self._local.scratch
 
+    def _table(self) -> np.ndarray:
+        """Return this thread's addresses of index and scratch, made at its first query; loads what is compiled."""
+        scratch = self._local.owner = self.scratch()
+        arrays = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work
+        self._local.table = prepared.table_of(*arrays)
+        self._plain = prepared.plain_entry()
+        return self._local.table
+
+    def _in_parts(self, answer: Callable[[Scratch, int, int], int], count: int, threads: int) -> int:
+        """Run ``answer(scratch, low, high)`` over 0..count in parts, one a thread; returns the first bad status or 0.
+
+        The calling thread does the first part. Scratch of the others is kept for later calls.
+        """
+        threads = max(1, min(threads, count))
+        edges = [count * part // threads for part in range(threads + 1)]
+        if threads == 1:
+            return answer(self.scratch(), 0, count)
+
+        def borrow(low: int, high: int) -> int:
+            try:
+                scratch = self._spare.pop()
+            except IndexError:
+                scratch = Scratch(self.index)
+            status = answer(scratch, low, high)
+            self._spare.append(scratch)
+            return status
+
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = [pool.submit(borrow, *part) for part in pairwise(edges[1:])]
+            return min(answer(self.scratch(), 0, edges[1]), *(other.result() for other in others))
+
+    def _checked_out(self, out: tuple[np.ndarray, np.ndarray], k: int) -> int:
+        """Return k, which both arrays to write to must have room for, exactly."""
+        ids, sums = out
+        sound = ids.dtype == INT32 and sums.dtype == _UINT32 and ids.shape == sums.shape == (k,)
+        if not (sound and ids.flags.carray and sums.flags.carray):
+            what = f"{ids.dtype} of shape {ids.shape} and {sums.dtype} of shape {sums.shape}"
+            raise QueryError(f"out: got {what}, expected int32 and uint32 of shape ({k},), contiguous and writeable")
+        return self._checked_k(k)
+
     def _mask(self, mask: np.ndarray | None, name: str) -> np.ndarray:
         if mask is None:
             return _NO_MASK
@@ -187,16 +236,6 @@ def open(path: Path | str, *, verify: str = "auto") -> Searcher:
     from sparcode.index.store import open_index
 
     return Searcher(*open_index(Path(path), verify=verify))
-
-
-def _in_parts(answer: Any, count: int, threads: int) -> int:
-    """Run ``answer(low, high)`` over 0..count in one part a thread; returns the first bad status or 0."""
-    threads = max(1, min(threads, count))
-    if threads == 1:
-        return answer(0, count)
-    edges = [count * part // threads for part in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        return min(pool.map(answer, edges[:-1], edges[1:]))
 
 
 def _empty_result(queries: int, k: int) -> SearchResult:

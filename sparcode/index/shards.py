@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,9 +19,11 @@ from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
 from sparcode.index.counts import CountScorer
 from sparcode.index.likelihood import LikelihoodScorer
 from sparcode.index.rescorer import Rescorer
-from sparcode.index.scoring import CodeScorer, ListScorer
+from sparcode.index.scoring import CodeScorer, ListScorer, collect_scores
+from sparcode.index.survivors import Survivors
 
-CHUNK_BYTES = 1 << 24
+WARM_RUNS, WARM_LENGTH = 64, 64
+"""Items scored first: so many runs of so many, evenly spaced; more runs for longer lists."""
 
 
 class Candidates(NamedTuple):
@@ -101,26 +103,49 @@ def read_shards(blocks: list[Block]) -> Candidates:
 
 
 def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float, floor: int) -> Candidates:
-    """Return the pairs of codes (C, M) and all items above ``threshold``, and the best ``floor`` of each code."""
+    """Return the pairs of codes (C, M) and all items above ``threshold``, and the best ``floor`` of each code.
+
+    Of equal values the smaller item stays. A threshold of inf leaves the best ``floor`` alone.
+    """
     plan = scorer.plan(codes)
-    count, floor = len(codes), min(floor, scorer.item_count)
-    best_values = np.full((count, floor), -np.inf, np.float32)
-    best_items = np.full((count, floor), -1, np.int32)
-    parts = []
-    chunk = max(1, CHUNK_BYTES // (4 * max(count, 1)))
-    for start in range(0, scorer.item_count, chunk):
-        scores = scorer.scores(plan, start, start + chunk)
-        parts.append(above(scores, start, np.float32(threshold), int(count_above(scores, np.float32(threshold)))))
-        if floor:
-            keep_best(scores, start, best_values, best_items)
-    rows, items, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    rest = (best_items >= 0) & ~(best_values > np.float32(threshold))
-    rows = np.concatenate([rows, np.nonzero(rest)[0].astype(np.int32)])
-    items, values = np.concatenate([items, best_items[rest]]), np.concatenate([values, best_values[rest]])
-    order = grouped(items, scorer.item_count) if rest.any() else None
-    order = grouped(rows, count) if order is None else order[grouped(rows[order], count)]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
+    inner, inner_plan, shift = unshifted(scorer, plan, len(codes))
+    survivors = Survivors(np.full(len(codes), threshold, np.float32), min(floor, scorer.item_count), shift)
+    for start, stop in item_ranges(scorer.item_count, floor):
+        collect(inner, inner_plan, start, stop, survivors)
+    rows, items, values = survivors.finish()
+    order = grouped(items, scorer.item_count)
+    order = order[grouped(rows[order], len(codes))]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(codes)))]).astype(np.int64)
     return Candidates(indptr, items[order], values[order])
+
+
+def unshifted(scorer: ListScorer, plan: Any, count: int) -> tuple[ListScorer, Any, np.ndarray]:
+    """Return the scorer of raw scores, its plan and what to subtract from them for each of ``count`` codes."""
+    if isinstance(scorer, LikelihoodScorer):
+        return scorer.inner, plan.inner, plan.log_sums
+    return scorer, plan, np.zeros(count, np.float32)
+
+
+def collect(scorer: ListScorer, plan: Any, start: int, stop: int, survivors: Survivors) -> None:
+    """Offer the raw scores of items ``start:stop`` to ``survivors``."""
+    if isinstance(scorer, CodeScorer):
+        scorer.collect(plan, start, stop, survivors)
+    else:
+        collect_scores(scorer, plan, start, stop, survivors)
+
+
+def item_ranges(item_count: int, floor: int) -> list[tuple[int, int]]:
+    """Return all items as ranges, a sample of them first when lists have a ``floor``: bars start from what it shows.
+
+    Ids ascend by popularity, so that good pairs come early by themselves; the sample guards against any other order.
+    """
+    runs = max(WARM_RUNS, -(-4 * floor // WARM_LENGTH))
+    if not floor or item_count < 16 * runs * WARM_LENGTH:
+        return [(0, item_count)]
+    starts = np.linspace(0, item_count - WARM_LENGTH, runs).astype(int).tolist()
+    sample = [(start, start + WARM_LENGTH) for start in starts]
+    gaps = [(low, high) for (_, low), (high, _) in zip(sample, sample[1:], strict=False)]
+    return sample + gaps
 
 
 @njit(cache=True, nogil=True)
@@ -136,49 +161,3 @@ def grouped(keys: np.ndarray, size: int) -> np.ndarray:
         order[starts[keys[place]]] = place
         starts[keys[place]] += 1
     return order
-
-
-@njit(cache=True, nogil=True)
-def count_above(scores, threshold):  # type: ignore[no-untyped-def]
-    """Return how many scores (I, C) are above ``threshold``."""
-    total = 0
-    for i in range(scores.shape[0]):
-        row = scores[i]
-        for c in range(row.shape[0]):
-            total += row[c] > threshold
-    return total
-
-
-@njit(cache=True, nogil=True)
-def above(scores, first_item, threshold, total):  # type: ignore[no-untyped-def]
-    """Return (rows, items, values) of the ``total`` scores (I, C) above ``threshold``, items in ascending order."""
-    rows = np.empty(total, np.int32)
-    items = np.empty(total, np.int32)
-    values = np.empty(total, np.float32)
-    used = 0
-    for i in range(scores.shape[0]):
-        for c in range(scores.shape[1]):
-            if scores[i, c] > threshold:
-                rows[used] = c
-                items[used] = first_item + i
-                values[used] = scores[i, c]
-                used += 1
-    return rows, items, values
-
-
-@njit(cache=True, nogil=True)
-def keep_best(scores, first_item, best_values, best_items):  # type: ignore[no-untyped-def]
-    """Insert scores (I, C) into each code's sorted best (C, m); of equal scores the smaller item stays first."""
-    size = best_values.shape[1]
-    for i in range(scores.shape[0]):
-        for c in range(scores.shape[1]):
-            value = scores[i, c]
-            if not value > best_values[c, size - 1]:
-                continue
-            spot = size - 1
-            while spot > 0 and best_values[c, spot - 1] < value:
-                best_values[c, spot] = best_values[c, spot - 1]
-                best_items[c, spot] = best_items[c, spot - 1]
-                spot -= 1
-            best_values[c, spot] = value
-            best_items[c, spot] = first_item + i

@@ -32,7 +32,7 @@ class AdditiveModel(TwoTowerModel):
         super().__init__(updated(config, unused), item_count, item_features, 0)
         del self.tokenizer
         width, history = config.model.width, config.model.history
-        self.sources = nn.Parameter(torch.randn(item_count, width) * 0.02)
+        self.sources = nn.Parameter(torch.randn(item_count, width) * 0.02) if config.model.item_ids else None
         self.source_map = nn.Parameter(torch.eye(width))
         ages = torch.arange(history, dtype=torch.float32)
         self.log_weights = nn.Parameter((FIRST_DECAY**ages).clamp_min(LEAST_WEIGHT).log())
@@ -40,10 +40,13 @@ class AdditiveModel(TwoTowerModel):
 
     def source_vectors(self, table: Tensor) -> Tensor:
         """Return v (n, d) of all items from their vectors ``table`` (n, d)."""
-        return self._own_sources() + table @ self.source_map
+        own, mapped = self._own_sources(), table @ self.source_map
+        return mapped if own is None else own + mapped
 
-    def _own_sources(self) -> Tensor:
-        return self.sources if self.items.content is None else self.sources * self.items.known
+    def _own_sources(self) -> Tensor | None:
+        if self.sources is None or self.items.content is None:
+            return self.sources
+        return self.sources * self.items.known
 
     def age_weights(self) -> Tensor:
         """Return w (history,), the weight of the event of age 0, 1, ...; positive."""
@@ -53,10 +56,10 @@ class AdditiveModel(TwoTowerModel):
         self, table: Tensor, items: Tensor, valid: Tensor, features: Tensor | None, kept: Tensor | None = None
     ) -> Tensor:
         """Return unit tokens (R, L, 1, d): the sum over events 0..t of rows (R, L), padded on the right."""
-        vectors = (
-            nn.functional.embedding(items, self._own_sources())
-            + nn.functional.embedding(items, table) @ self.source_map
-        )
+        vectors = nn.functional.embedding(items, table) @ self.source_map
+        own = self._own_sources()
+        if own is not None:
+            vectors = nn.functional.embedding(items, own) + vectors
         mask = valid if kept is None else valid & kept
         vectors = self.dropout(vectors) * mask[..., None]
         return unit(self._mixing(items.shape[1]) @ vectors)[:, :, None]

@@ -35,7 +35,8 @@ class ItemTokens(nn.Module):
     """K_c unit tokens of each item, and the vector by which an item enters a history (shared, as in SASRec).
 
     ``known`` (n, 1) is 1, or 0 for an item that was never seen in training: its id embedding would be noise that only
-    negatives pushed about, so it is left out and the item is scored by its content alone.
+    negatives pushed about, so it is left out and the item is scored by its content alone. Without ``config.item_ids``
+    there are no id embeddings, and the map from content to vectors serves items that no training has seen.
     """
 
     known: Tensor
@@ -44,7 +45,7 @@ class ItemTokens(nn.Module):
         super().__init__()
         self.item_tokens = config.item_tokens
         self.id_dropout = config.item_id_dropout
-        self.embedding = nn.Parameter(torch.randn(item_count, config.width) * 0.02)
+        self.embedding = nn.Parameter(torch.randn(item_count, config.width) * 0.02) if config.item_ids else None
         self.register_buffer("known", torch.ones(item_count, 1))
         self.content = ItemContent(features, config.width) if config.item_content and features is not None else None
         self.token_maps: nn.Parameter | None = None
@@ -59,6 +60,9 @@ class ItemTokens(nn.Module):
         In training a share ``item_id_dropout`` of the id embeddings is zeroed (content stays), so that an item
         without interactions is scored by its content.
         """
+        if self.embedding is None:
+            assert self.content is not None  # checked where the configuration is resolved
+            return self.content()
         if self.content is None:
             return self.embedding
         ids = self.embedding * self.shown()

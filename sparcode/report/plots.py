@@ -40,6 +40,17 @@ def _save(draw: Callable[[Any, dict[str, Any]], None], document: dict[str, Any],
     return path
 
 
+def save_figure(path: Path, columns: int, draw: Callable[[list[Any]], None]) -> Path:
+    """Write a PNG of ``columns`` axes side by side, drawn by ``draw(axes)``. MissingExtraError without matplotlib."""
+    figure_class, canvas_class = _matplotlib()
+    figure = figure_class(figsize=(max(6.0, 5.5 * columns), 4.8), layout="constrained")
+    canvas_class(figure)
+    draw([figure.add_subplot(1, columns, place + 1) for place in range(columns)])
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    return path
+
+
 def _matplotlib() -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

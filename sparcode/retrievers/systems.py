@@ -62,7 +62,7 @@ def sparcode_systems(run: Any, k: int) -> list[System]:
         System(
             name=name,
             retriever=SparcodeRetriever(pipeline, rescore=rescore, name=name),
-            stages=_pipeline_stages(pipeline, k, rescore),
+            stages=pipeline_stages(pipeline, k, rescore),
             reference=reference,
             cache_bytes=pipeline.searcher.index.cache_bytes,
             rescoring_bytes=rescoring_bytes if rescore else 0,
@@ -79,8 +79,8 @@ def _file_bytes(folder: Path, stem: str) -> int:
     return sum(path.stat().st_size for path in files if path.exists())
 
 
-def _pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
-    # The stages of ``recommend_one``, so that parts and whole are the same path.
+def pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
+    """Return the stages of ``recommend_one``, so that parts and whole are the same path."""
     depth = max(k, rescore)
 
     def retrieve(state: tuple[Any, ...]) -> Any:
@@ -99,7 +99,8 @@ def _pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
     )
 
 
-def _dense_stages(retriever: ExactRetriever | HnswRetriever, k: int) -> Stages:
+def dense_stages(retriever: Any, k: int) -> Stages:
+    """Return the stages of a dense retriever with ``encoder``, ``search_one`` and ``retrieve_one``."""
     return Stages(
         encode=lambda query: (retriever.encoder.encode_one(query.items, _features(query)), query.items),
         retrieve=lambda state: retriever.search_one(state[0], state[1], k),
@@ -117,7 +118,7 @@ def _exact_system(exact: ExactRetriever, encoder_bytes: int, k: int) -> System:
     return System(
         name=EXACT,
         retriever=exact,
-        stages=_dense_stages(exact, k),
+        stages=dense_stages(exact, k),
         reference=exact,
         cache_bytes=0,
         rescoring_bytes=exact.bytes,
@@ -135,7 +136,7 @@ def _hnsw_system(
     return System(
         name=view.name,
         retriever=view,
-        stages=_dense_stages(view, k),
+        stages=dense_stages(view, k),
         reference=exact,
         cache_bytes=view.bytes,
         rescoring_bytes=0,

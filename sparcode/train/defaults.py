@@ -22,6 +22,8 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     chosen = _model(config, events, density, content) | _codes(config, dataset.item_count)
     chosen |= _additive(config, events, density, content, chosen)
     _check_families(config, dataset)
+    if not (config.model.item_ids or content):
+        raise ConfigError("model.item_ids=false, but the data hold no usable item columns (items.* file)")
     if chosen["quantizer.codewords"] ** chosen["quantizer.books"] >= 2**62:
         raise ConfigError(
             f"quantizer.codewords={chosen['quantizer.codewords']} with quantizer.books={chosen['quantizer.books']}: "

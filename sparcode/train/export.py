@@ -11,6 +11,8 @@ import torch
 from sparcode.config import Config
 from sparcode.data.dataset import Dataset
 from sparcode.index.arrays import export_encoder, write_arrays
+from sparcode.index.item_vectors import stored_arrays
+from sparcode.index.traffic import code_traffic
 from sparcode.index.transitions import count_transitions
 from sparcode.index.word_lists import write_word_lists
 from sparcode.model.additive import AdditiveModel
@@ -30,6 +32,7 @@ def export_sparcode(model: SparCodeModel, folder: Path) -> None:
     export_encoder(folder, "encoder", spec, arrays)
     spec, arrays = rescorer_arrays(model)
     export_encoder(folder, "rescorer", spec, arrays)
+    export_content_map(model, folder / "item_content.safetensors")
 
 
 def export_two_tower(model: SparCodeModel, folder: Path) -> None:
@@ -38,6 +41,7 @@ def export_two_tower(model: SparCodeModel, folder: Path) -> None:
     with torch.no_grad():
         arrays["item_vectors_out"] = to_array(model.items.tokens(model.items.table())[:, 0])
     export_encoder(folder, "two_tower", spec | {"temperature": model.scorer.temperature}, arrays)
+    export_content_map(model, folder / "two_tower_content.safetensors")
 
 
 @torch.no_grad()
@@ -53,6 +57,21 @@ def export_additive(model: AdditiveModel, folder: Path) -> None:
     items, width = arrays["sources"].shape
     spec = {"temperature": model.scorer.temperature, "width": width, "items": items}
     export_encoder(folder, "additive", spec | {"history": len(arrays["age_weights"])}, arrays)
+    export_content_map(model, folder / "additive_content.safetensors", source_map=to_array(model.source_map))
+
+
+def export_content_map(model: SparCodeModel, path: Path, **more: np.ndarray) -> None:
+    """Write what makes vectors of items from their content, where content is all a model knows of them.
+
+    Arrays: ``categories`` (vocabulary, d), ``linear`` (numbers + given vectors, d), float32: the vector of an item is
+    the mean of its categories' rows plus its dense row times ``linear``.
+    """
+    content = model.items.content
+    if model.items.embedding is not None or content is None:
+        return
+    width = model.config.model.width
+    linear = np.zeros((0, width), np.float32) if content.linear is None else to_array(content.linear.weight.T)
+    write_arrays(path, {"categories": to_array(content.categories), "linear": linear} | more)
 
 
 @torch.no_grad()
@@ -83,10 +102,8 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
     """Return spec and arrays of the all-to-all scorer and the item tokens."""
     model.eval()
     scorer, config = model.scorer, model.config
-    arrays = {
-        "item_tokens": to_array(model.items.tokens(model.items.table())),
-        "item_bias": to_array(scorer.item_bias),
-    }
+    tokens = to_array(model.items.tokens(model.items.table()))
+    arrays = stored_arrays(tokens, config.query.item_vectors) | {"item_bias": to_array(scorer.item_bias)}
     layers = 0
     if isinstance(scorer, PerceptronScorer):
         layers = 1 + len(scorer.middle)
@@ -110,6 +127,7 @@ def rescorer_arrays(model: SparCodeModel) -> tuple[dict[str, Any], Arrays]:
         "item_tokens": config.model.item_tokens,
         "width": config.model.width,
         "items": model.item_count,
+        "item_vectors": config.query.item_vectors,
         "bias": float(model.bias) if model.sparse else None,
         # Rescoring never cuts: ReLU belongs to the lists, which take b~ from "bias".
         "activation": "none",
@@ -122,25 +140,12 @@ def export_codes(
 ) -> dict[str, int]:
     """Write the codes training queries use, with their traffic, and what followed them.
 
-    Every training position and the end of every training sequence is a query. Arrays: ``codes`` (U, M) uint16 in
-    ascending order, ``traffic`` (U,) int64, and as CSR over codes the next items seen under each code:
-    ``next_indptr`` (U + 1,) int64, ``next_items`` int32, ``next_counts`` int32.
+    Every training position and the end of every training sequence is a query. Arrays as in ``code_traffic``.
     """
     codes, targets = _codes_of_positions(model, objective, sequences, config)
-    unique, inverse, traffic = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    known = targets >= 0
-    pairs = inverse.reshape(-1)[known].astype(np.int64) * model.item_count + targets[known]
-    pairs, counts = np.unique(pairs, return_counts=True)
-    rows = pairs // model.item_count
-    arrays: Arrays = {
-        "codes": unique.astype(np.uint16),
-        "traffic": traffic.astype(np.int64),
-        "next_indptr": np.searchsorted(rows, np.arange(len(unique) + 1)).astype(np.int64),
-        "next_items": (pairs % model.item_count).astype(np.int32),
-        "next_counts": counts.astype(np.int32),
-    }
-    write_arrays(folder / "codes.safetensors", arrays, {})
-    return {"occupied_codes": len(unique), "training_queries": int(traffic.sum())}
+    arrays = code_traffic(codes, targets, model.item_count)
+    write_arrays(folder / "codes.safetensors", arrays)
+    return {"occupied_codes": len(arrays["codes"]), "training_queries": int(arrays["traffic"].sum())}
 
 
 def export_transitions(sequences: Sequences, item_count: int, config: Config, folder: Path) -> None:

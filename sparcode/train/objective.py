@@ -40,7 +40,7 @@ class Objective:
     ) -> None:
         self.model, self.sampler, self.features = model, sampler, features
         self.history_dropout = history_dropout
-        self.device = model.items.embedding.device
+        self.device = model.items.known.device
 
     def step(self, batch: Batch, epoch: int, quantised: bool) -> StepResult:
         """Return the loss of one batch; ``quantised`` adds the score through the codebooks."""

@@ -59,7 +59,7 @@ class Validator:
         return {"ndcg@10": float(means[0])} | ({"quantised_ndcg@10": float(means[1])} if quantised else {})
 
     def _tokens(self, model: SparCodeModel, table: Tensor, low: int, high: int) -> Tensor:
-        device = model.items.embedding.device
+        device = model.items.known.device
         items, lengths = pad_histories(self.histories[low:high], self.history)
         features = None if self.features is None else self.features[low:high].to(device)
         return model.last_tokens(table, items.to(device), lengths.to(device), features)

@@ -29,7 +29,8 @@ COMMANDS = {
     ],
     "tune": ["DATA", "--out", "--trials", "--minutes"],
     "build-index": [
-        *["RUN", "--policy", "--bias", "--density", "--budget-mb", "--postings-per-query", "--runner", "--workers"],
+        *["RUN", "--policy", "--bias", "--density", "--budget-mb", "--postings-per-query", "--length"],
+        *["--runner", "--workers"],
     ],
     "query": [
         *["RUN", "--user", "--items", "--features", "-k", "--rescore", "--include-seen", "--json", *FILTERS],
@@ -38,6 +39,7 @@ COMMANDS = {
     "similar": ["RUN", "--item", "-k", *FILTERS],
     "explain": ["RUN", "--user", "--item"],
     "info": ["RUN", "--verify"],
+    "export": ["RUN", "--format", "--out", "--json"],
     "evaluate": ["RUN", "--split", "--retriever", "--json", "--per-query"],
     "benchmark": ["RUN", "--json"],
 }

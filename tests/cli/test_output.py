@@ -85,6 +85,7 @@ def test_policy_follows_from_its_options() -> None:
     assert choose_policy(None, None, None, None, 100.0) == "budget"
     assert choose_policy("budget", None, None, 2.0, None) == "budget"
     assert choose_policy("global-bias", None, None, None, None) == "global-bias"
+    assert choose_policy(None, None, None, None, None, 256) == "length"
 
 
 def test_prediction_table_leaves_out_empty_places_and_nulls_filled_scores() -> None:

@@ -13,7 +13,7 @@ from sparcode.errors import QueryError
 from sparcode.index import answer
 from sparcode.index.filters import Eligible
 from sparcode.index.pipeline import Pipeline, QuerySettings
-from tests.index.test_pipeline import HISTORIES, ITEMS, PIPELINES, made, random_pipeline
+from tests.index.test_pipeline import HISTORIES, ITEMS, PIPELINES, made, queries_of, random_pipeline
 
 EVERY = Eligible.of(ITEMS, None, None)
 FAST = ["table", "wide weights", "evidence", "three heads"]
@@ -48,6 +48,41 @@ def test_one_call_is_the_stages_bit_for_bit(case, history, k, rescore, include_s
     assert np.isnan(hits.scores[0, size:]).sum() + (hits.ids[0, size:] == -1).sum() == k - size
 
 
+MASK = st.one_of(
+    st.none(), st.lists(st.booleans(), min_size=ITEMS, max_size=ITEMS).map(np.array),
+    st.sets(st.integers(0, ITEMS - 1), max_size=5).map(lambda held: np.isin(np.arange(ITEMS), sorted(held))),
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(FAST), st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=14), st.integers(1, ITEMS + 2),
+    st.sampled_from([0, 0, 1, 4, ITEMS]), st.booleans(), MASK, MASK,
+)  # fmt: skip
+def test_filters_and_cached_sums_in_one_call_are_the_stages(case, history, k, rescore, include_seen, allow, deny):
+    pipeline, events = fast(case), np.array(history, np.int32)
+    eligible, depth = Eligible.of(ITEMS, allow, deny), max(k, rescore) if rescore else 0
+    hits = pipeline._in_one_call(events, k, depth, include_seen, None, eligible)
+    ids, scores = pipeline._by_stages(events, k, depth, include_seen, None, eligible)
+    size = min(k, len(ids))
+    np.testing.assert_array_equal(hits.ids[0, :size], ids[:size])
+    np.testing.assert_array_equal(hits.scores[0, :size], scores[:size].astype(np.float32))
+    assert (hits.ids[0, size:] == -1).all()
+    assert (hits.scores[0, size:] == -np.inf).all()
+    one, other = (pipeline.recommend_one(events, k, rescore=rescore, include_seen=include_seen, allow=allow, deny=deny),
+                  pipeline.retrieve(queries_of([history]), k, rescore=rescore, include_seen=include_seen, allow=allow,
+                                    deny=deny))  # fmt: skip
+    np.testing.assert_array_equal(one.ids, other.ids)
+
+
+def test_buffers_are_kept_for_several_widths():
+    pipeline, events = fast("table"), np.array([3, 1], np.int32)
+    expected = [pipeline._by_stages(events, 2, depth, False, None, EVERY)[0][:2] for depth in range(2, ITEMS)]
+    for _ in range(2):
+        found = [pipeline.recommend_one(events, 2, rescore=depth).ids[0] for depth in range(2, ITEMS)]
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_evidence_is_the_sum_of_all_lists_but_the_learned_ones():
     pipeline = fast("evidence")
     tokens, rows, weights, first = pipeline.encode_one(np.array([3, 1, 4], np.int32))
@@ -60,7 +95,7 @@ def test_evidence_is_the_sum_of_all_lists_but_the_learned_ones():
     np.testing.assert_array_equal(sums - own, evidence)
 
 
-def test_sums_too_wide_for_the_accumulator_are_left_to_the_stages():
+def test_sums_too_wide_for_the_narrow_accumulator():
     pipeline = random_pipeline(ITEMS, table=True, settings=QuerySettings(60_000, 2, (60_000, 60_000), 0.5, 0.25))
     history = np.array([1, 5], np.int32)
     hits = pipeline.recommend_one(history, 4, rescore=8)

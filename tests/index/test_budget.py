@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sparcode.config import IndexConfig
 from sparcode.errors import BudgetError, ConfigError
-from sparcode.index.budget import best_of_each, bias_cut, budget_cut, density_cut, pi_of
+from sparcode.index.budget import best_of_each, bias_cut, budget_cut, density_cut, length_cut, pi_of
 from sparcode.index.policy import resolve_settings
-from sparcode.index.shards import Candidates, above, count_above, grouped, keep_best, score_block
+from sparcode.index.shards import Candidates, grouped, score_block
 
 
 class TableScorer:
@@ -149,18 +149,8 @@ def test_more_budget_than_pairs_keeps_all():
     assert cut.exhausted
 
 
-def test_kernel_equals_its_python_source():
-    scores = table_of(4, ties=True).astype("f")
-    results = []
-    for kernel in (keep_best, keep_best.py_func):
-        values, items = np.full((12, 3), -np.inf, "f"), np.full((12, 3), -1, np.int32)
-        kernel(scores, 5, values, items)
-        results.append((values, items))
-    assert all(np.array_equal(one, other) for one, other in zip(*results, strict=True))
-
-
 def given_settings(**values: object) -> dict[str, object]:
-    names = ("policy", "bias", "density", "budget_mb", "postings_per_query")
+    names = ("policy", "bias", "density", "budget_mb", "postings_per_query", "length")
     return {name: values.get(name) for name in names}
 
 
@@ -170,12 +160,30 @@ def test_arguments_overrule_the_configuration():
     found = resolve_settings(defaults, given_settings(density=2.0), 9)
     assert (found.policy, found.density, found.budget_mb, found.block_codes) == ("global-bias", 2.0, None, 9)
     assert resolve_settings(defaults, given_settings(postings_per_query=7.0), None).policy == "budget"
+    found = resolve_settings(defaults, given_settings(length=256), None)
+    assert (found.policy, found.length, found.budget_mb) == ("length", 256, None)
+    assert resolve_settings(IndexConfig(policy="length", length=8), given_settings(), None).length == 8
+
+
+def test_the_best_of_every_code_and_what_they_are_worth():
+    table = table_of(3)
+    found = all_pairs(table, np.inf, 4)
+    assert np.diff(found.indptr).tolist() == [4] * 12
+    cut = length_cut(found, None)
+    assert cut.kept.all()
+    least = np.sort(table, axis=0)[-4].astype("f")
+    assert -cut.offset in least
+    assert (least < -cut.offset).sum() == 5
+    trained = length_cut(found, 0.5)
+    assert np.array_equal(trained.kept, found.values > 0.5)
+    assert trained.offset == -0.5
+    assert length_cut(all_pairs(table[:0], np.inf, 4), None).kept.tolist() == []
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"policy": "best"}, "expected global-bias or budget"),
+        ({"policy": "best"}, "expected global-bias, budget or length"),
         ({"policy": "budget"}, "needs budget_mb or postings_per_query"),
         ({"policy": "budget", "budget_mb": 1.0, "bias": 0.5}, "bias does not belong to policy budget"),
         ({"policy": "global-bias", "budget_mb": 1.0}, "budget_mb does not belong to policy global-bias"),
@@ -183,6 +191,11 @@ def test_arguments_overrule_the_configuration():
         ({"density": 0.0}, "above 0"),
         ({"density": 101.0}, "at most 100"),
         ({"budget_mb": -1.0}, "a number above 0"),
+        ({"policy": "length"}, "needs length"),
+        ({"policy": "length", "bias": 1.0}, "bias does not belong to policy length"),
+        ({"policy": "budget", "budget_mb": 1.0, "length": 3}, "length does not belong to policy budget"),
+        ({"length": 0}, "whole number of at least 1"),
+        ({"length": 2.5}, "whole number of at least 1"),
     ],
 )
 def test_contradictions_are_named(values, message):
@@ -194,8 +207,3 @@ def test_counting_sort_is_stable():
     keys = np.array([2, 0, 2, 1, 0, 2], np.int32)
     for kernel in (grouped, grouped.py_func):
         assert kernel(keys, 3).tolist() == np.argsort(keys, kind="stable").tolist()
-    scores = table_of(0).astype("f")
-    counts = count_above(scores, np.float32(1.0)), count_above.py_func(scores, np.float32(1.0))
-    assert counts[0] == counts[1] == (scores > 1).sum()
-    parts = above(scores, 3, np.float32(1.0), counts[0]), above.py_func(scores, 3, np.float32(1.0), counts[0])
-    assert all(np.array_equal(one, other) for one, other in zip(*parts, strict=True))

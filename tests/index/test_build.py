@@ -133,6 +133,27 @@ def test_runners_and_block_sizes_give_the_same_bytes(run):
         assert found == expected, (runner, size)
 
 
+def test_policy_length_keeps_the_best_of_every_code(run):
+    expected = None
+    for runner, workers, size in (("serial", None, 256), ("serial", None, 3), ("threads", 2, 5), ("processes", 2, 16)):
+        summary = build_index(run, length=6, runner=runner, workers=workers, block_codes=size)
+        found = content(opened(run))
+        expected = expected or found
+        assert found == expected, (runner, size)
+    index = opened(run)
+    scores, rows = learned_scores(run, index), index.family("learned").rows
+    assert index.lengths()[:rows].tolist() == [6] * rows
+    assert summary["policy"] == "length"
+    assert summary["settings"] == {"length": 6}
+    for row in range(rows):
+        edge = np.sort(scores[row])[-6]
+        assert set(np.flatnonzero(scores[row] > edge + 1e-4)) <= set(index.row(row)[0].tolist())
+        assert (scores[row][index.row(row)[0]] > edge - 1e-4).all()
+    set_config(run, **{"index.policy": "length", "index.length": 1000})
+    build_index(run)
+    assert opened(run).lengths()[:rows].tolist() == [index.item_count] * rows
+
+
 def test_budget_in_bytes_is_met(run):
     whole = build_index(run, density=100.0)["cache_bytes"]
     least = build_index(run, density=0.5)["cache_bytes"]

@@ -170,6 +170,15 @@ def test_nearest_codes_against_brute_force(kind: str, seed: int, count: int, pro
         np.testing.assert_allclose(distances[b, k], [distance for distance, _ in expected[:wide]], atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["product", "residual"])
+@pytest.mark.parametrize("probes", [1, 3])
+def test_no_tokens_have_no_codes(kind: str, probes: int) -> None:
+    books = np.ones((1, 5, WIDTH), np.float32)
+    codes, distances = encoder_with(books, kind).codes(np.zeros((0, 2, WIDTH), np.float32), probes)
+    assert codes.shape == (0, 2, probes, 1)
+    assert distances.shape == (0, 2, probes)
+
+
 @pytest.mark.parametrize("words", [1, 7, 16, 37])
 def test_any_number_of_codewords(words: int) -> None:
     rng = np.random.default_rng(words)

@@ -14,9 +14,11 @@ KEYS = st.lists(st.integers(0, 2**56 - 1), unique=True, max_size=200)
 NONE = np.zeros(0, np.int32)
 NO_MASK = np.zeros(0, np.bool_)
 UNCOMPILED = [
-    "largest_sum", "accumulate", "drop_seen", "collect", "threshold_bucket", "sort_keys", "sort_run", "insertion_sort",
-    "key_range", "bucket_shift", "partition", "keep_largest", "split", "select", "search_query", "search_batch",
-    "sum_candidates",
+    "largest_sum", "accumulate", "accumulate_crossing", "copy_lists", "accumulate_ahead", "add_lists", "clear_lists",
+    "promised_sum", "collect", "collect_best", "threshold_bucket", "sort_keys", "sort_run", "insertion_sort",
+    "key_range", "bucket_shift", "keep_largest", "split", "order_best", "first_buckets", "eligible", "mark_seen",
+    "count_impacts", "search_list", "row_postings", "best_keys", "search_query", "search_batch", "sum_candidates",
+    "prefetch_lists",
 ]  # fmt: skip
 
 
@@ -118,6 +120,128 @@ def test_no_rows_empty_lists_and_no_items(form):
     assert run_query(form, index, [0, 0], [1, 1], 3) == []
     assert run_query(form, index, [1, 0], [2, 1], 3) == [(0, 6)]
     assert run_query(form, reference.lists_to_index([{}], 0), [0], [1], 2) == []
+
+
+@pytest.mark.parametrize("k", [17, 40])
+@pytest.mark.parametrize("seen", [NONE, np.array([3, 4, 5, 4, 900], np.int32)])
+def test_only_items_that_reach_the_promised_sum_are_noted(form, k, seen):
+    lists = [{}, *reference.random_lists(4, 4, 160, 20), {item: 1 + item * 7 % 90 for item in range(0, 150)}]
+    index = reference.lists_to_index(lists, 160)
+    for rows, weights in (([5, 1, 2], [2, 1, 9]), ([0, 5, 5, 3], [1, 1, 1, 1]), ([4, 1, 0], [1, 1, 1])):
+        expected = reference.search(lists, rows, weights, k, seen)
+        assert run_query(form, index, rows, weights, k, seen=seen) == expected
+
+
+def test_the_promised_sum_is_the_needed_impact_of_the_heaviest_list(form):
+    lists = [{item: item + 1 for item in range(100)}, dict.fromkeys(range(120), 5), {}]
+    index, cells = reference.lists_to_index(lists, 120), histogram()
+    arguments = index.indptr, index.postings, np.array([1, 0, 2], np.int32)
+    assert form.promised_sum(*arguments, np.array([1, 3, 9], np.int32), 50, cells) == 3 * 51
+    assert form.promised_sum(*arguments, np.array([1, 3, 9], np.int32), 51, cells) == 1, "the list is too short"
+    assert form.promised_sum(*arguments, np.array([8, 3, 9], np.int32), 50, cells) == 8 * 5
+    assert form.promised_sum(*arguments[:2], np.array([2], np.int32), np.array([4], np.int32), 1, cells) == 1
+    assert not cells.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.sampled_from([np.uint16, np.uint32]), st.integers(0, 9))
+def test_adding_with_copies_and_prefetches_is_adding(seed, floor, dtype, rows):
+    random = np.random.default_rng(seed)
+    lists = reference.random_lists(seed, 6, 50, 40)
+    index = reference.lists_to_index(lists, 50)
+    chosen, weights = random.integers(0, 6, rows).astype(np.int32), random.integers(1, 9, rows).astype(np.int32)
+    found = []
+    for ahead in (False, True):
+        accumulator, touched = np.zeros(51, dtype), np.zeros(500, np.uint32)
+        arguments = (index.indptr, index.postings, chosen, weights, accumulator, touched, np.uint64(floor))
+        if ahead:
+            copy = np.zeros(400 + kernels.AHEAD, np.uint32)
+            total = kernels.copy_lists(index.indptr, index.postings, chosen, copy[: -kernels.AHEAD])
+            assert total == index.lengths()[chosen].sum()
+            rest = (chosen, weights, accumulator, touched, np.uint64(floor), copy, np.uint64(total))
+            count = kernels.accumulate_ahead(index.indptr, *rest)
+        else:
+            count = kernels.accumulate_crossing(*arguments)
+        found.append((touched[:count].tolist(), accumulator.tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("k", [3, 30])
+def test_large_accumulators_are_read_ahead(form, k, monkeypatch):
+    if form is kernels and hasattr(kernels.add_lists, "py_func"):
+        items = kernels.LARGE + 7
+    else:
+        items = 200
+        monkeypatch.setattr(kernels, "LARGE", 10)
+    lists = [{item * 3 % items: 1 + item % 250 for item in range(100)}, {items - 1: 9, 5: 2}, {}]
+    index = reference.lists_to_index(lists, items)
+    for rows in ([0, 1, 2], [2, 1, 1], [2, 2, 0, 0], [0, 2] * 30):
+        weights = [1 + place % 4 for place in range(len(rows))]
+        assert run_query(form, index, rows, weights, k) == reference.search(lists, rows, weights, k)
+
+
+def test_queries_longer_than_the_copy_are_added_without_it(form, monkeypatch):
+    monkeypatch.setattr(kernels, "LARGE", 10)
+    lists = [dict.fromkeys(range(60), 2), dict.fromkeys(range(0, 60, 2), 3)]
+    index = reference.lists_to_index(lists, 60)
+    rows, weights = [0, 1] * 20, [1] * 40
+    assert run_query(form, index, rows, weights, 9) == reference.search(lists, rows, weights, 9)
+
+
+ONE = st.dictionaries(st.integers(0, 39), st.integers(1, 255), max_size=40)
+SEEN = st.lists(st.integers(-2, 42), max_size=6)
+MASKS = st.one_of(st.just(NO_MASK), st.lists(st.booleans(), min_size=40, max_size=40).map(np.array))
+
+
+@settings(max_examples=80, deadline=None)
+@given(ONE, st.integers(1, 300), st.integers(1, 50), SEEN, MASKS, MASKS, st.booleans())
+def test_one_list_is_counted_by_impact(items, weight, k, seen, allow, deny, compiled):
+    index = reference.lists_to_index([items], 40)
+    accumulator, cells = np.zeros(41, np.uint16), histogram()
+    ids, sums = np.full(k, -7, np.int32), np.zeros(k, np.uint32)
+    search = kernels.search_list if compiled else kernels.search_list.py_func
+    arguments = (np.array(seen, np.int32), allow, deny, ids, sums)
+    found = search(index.postings, np.uint64(weight), accumulator, cells, *arguments)
+    expected = reference.search(
+        [items], [0], [weight], k, seen, allow if len(allow) else None, deny if len(deny) else None
+    )
+    assert list(zip(ids[:found].tolist(), sums[:found].tolist(), strict=True)) == expected
+    assert (ids[found:] == -7).all()
+    assert not accumulator.any()
+    assert not cells.any()
+
+
+@pytest.mark.parametrize("ids", [[3, 3, 5], [5, 3], [1, 40], [2**24 - 1]])
+def test_one_damaged_list_is_left_to_the_accumulator(form, ids):
+    postings = np.array([item << 8 | 9 for item in ids], np.uint32)
+    accumulator, work = np.zeros(41, np.uint16), np.zeros(kernels.BUCKETS + 2 * 44, np.uint64)
+    found, sums = np.zeros(5, np.int32), np.zeros(5, np.uint32)
+    arguments = (np.array([2], np.int32), NO_MASK, NO_MASK, found, sums)
+    assert form.search_list(postings, np.uint64(1), accumulator, work, *arguments) == kernels.UNSORTED
+    assert not accumulator.any()
+    assert not work.any()
+    indptr, one = np.array([0, len(ids)], np.uint64), np.array([0], np.int32)
+    count = form.search_query(indptr, postings, one, one + 1, accumulator, work, *arguments)
+    assert sorted(found[:count].tolist()) == sorted({item for item in ids if item < 40})
+
+
+@settings(max_examples=60, deadline=None)
+@given(KEYS, st.integers(1, 220))
+def test_order_best(keys, k):
+    for search in (kernels.order_best, kernels.order_best.py_func):
+        array, cells = np.array(keys, np.uint64), histogram()
+        found = search(array, np.empty_like(array), cells, k)
+        assert array[:found].tolist() == sorted(keys, reverse=True)[:k]
+        assert not cells.any()
+
+
+def test_order_best_of_crowded_buckets(form):
+    keys = [*range(5000, 5200), *range(60), 2**56 - 1, 2**55]
+    for k in (1, 3, 40, 150, 400):
+        array, cells = np.array(keys, np.uint64), histogram()
+        found = form.order_best(array, np.empty_like(array), cells, k)
+        assert array[:found].tolist() == sorted(keys, reverse=True)[:k]
+        assert not cells.any()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparcode.index import kernels
 from sparcode.index.layout import Index
+from sparcode.index.searcher import Searcher
 from tests.index.mutation_checks import Bench, Failure
 from tests.index.mutations import ACCIDENTS, FORGERIES, KINDS, MANIFEST, Case, Place, case, golden_files
 
@@ -73,14 +73,13 @@ def test_the_folder_is_whole_again_after_every_case(tmp_path):
 
 def test_the_bench_notices_a_write_outside_a_buffer(tmp_path, monkeypatch):
     with Bench(tmp_path) as bench:
-        search = kernels.search_query
+        search = Searcher.search_one
 
-        def careless(indptr, postings, rows, weights, accumulator, *others):
-            whole = accumulator.base if accumulator.base is not None else accumulator
-            whole[-1] = 1
-            return search(indptr, postings, rows, weights, accumulator, *others)
+        def careless(searcher, *arguments):
+            searcher.scratch().narrow.base[-1] = 1
+            return search(searcher, *arguments)
 
-        monkeypatch.setattr(kernels, "search_query", careless)
+        monkeypatch.setattr(Searcher, "search_one", careless)
         with pytest.raises(Failure, match="outside its buffers"):
             bench.run(Case(0, 0, "nothing", {}, "full", signed=False))
 

@@ -13,8 +13,8 @@ from sparcode.index.scoring import CodeScorer
 from tests.index.scorers import SETTINGS, literal, random_rescorer
 
 KERNELS = (
-    "score_items", "item_mean", "fold_item", "multiply", "project", "angle_of", "fused_hadamard", "four_sums",
-    "start_prefix", "fused_concatenation", "deep_hadamard", "deep_layers",
+    "score_items", "item_mean", "fill_angles", "dot_row", "fold_item", "multiply", "project", "angle_of",
+    "fused_hadamard", "four_sums", "start_prefix", "fused_concatenation", "deep_hadamard", "deep_layers",
 )  # fmt: skip
 
 

@@ -150,3 +150,76 @@ def test_an_opened_index_answers_as_the_one_in_memory(tmp_path):
     rows, weights = np.array([1, 4, 8], np.int32), np.array([3, 1, 1], np.int32)
     for got, expected in zip(opened.search_one(rows, weights, 9), SEARCHER.search_one(rows, weights, 9), strict=True):
         assert got.tolist() == expected.tolist()
+
+
+def test_arrays_to_write_to_are_returned():
+    rows, weights = np.array([8, 2], np.int32), np.array([1, 3], np.int32)
+    ids, sums = SEARCHER.search_one(rows, weights, 4)
+    out = np.empty(4, np.int32), np.empty(4, np.uint32)
+    found = SEARCHER.search_one(rows, weights, 4, out=out)
+    assert found[0] is out[0]
+    assert found[1] is out[1]
+    np.testing.assert_array_equal(out[0], ids)
+    np.testing.assert_array_equal(out[1], sums)
+    out = np.empty(60, np.int32), np.empty(60, np.uint32)
+    assert len(SEARCHER.search_one(rows, weights, 60, out=out)[0]) == ITEMS
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        (np.empty(4, np.int64), np.empty(4, np.uint32)),
+        (np.empty(4, np.int32), np.empty(4, np.int32)),
+        (np.empty(3, np.int32), np.empty(4, np.uint32)),
+        (np.empty((4, 1), np.int32), np.empty((4, 1), np.uint32)),
+        (np.empty(8, np.int32)[::2], np.empty(4, np.uint32)),
+        (np.frombuffer(bytes(16), np.int32), np.empty(4, np.uint32)),
+    ],
+)
+def test_arrays_that_cannot_be_written_to_are_refused(out):
+    with pytest.raises(QueryError, match=r"out: got .*expected int32 and uint32 of shape \(4,\)"):
+        one(k=4, out=out)
+
+
+@settings(max_examples=40, deadline=None)
+@given(QUERY, st.sampled_from(["int64", "uint8", "strided", "reversed", "read-only"]))
+def test_other_integers_and_layouts_are_taken_as_int32(query, form):
+    rows = np.array([row for row, _ in query], np.int32)
+    weights = np.array([min(weight, 250) for _, weight in query], np.int32)
+    seen = np.array([1, 4], np.int32)
+    expected = SEARCHER.search_one(rows, weights, 7, seen)
+    given_arrays = [_in_form(array, form) for array in (rows, weights, seen)]
+    found = SEARCHER.search_one(given_arrays[0], given_arrays[1], 7, given_arrays[2])
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def _in_form(array: np.ndarray, form: str) -> np.ndarray:
+    if form in ("int64", "uint8"):
+        return array.astype(form)
+    if form == "strided":
+        return np.repeat(array, 2)[::2]
+    if form == "reversed":
+        return array[::-1].copy()[::-1]
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("rows", [np.array([1.0]), np.array([[1]], np.int32), np.array([2**32 + 1]), np.array([True])])
+def test_what_is_no_int32_is_refused(rows):
+    with pytest.raises(QueryError, match="expected int32 rows, weights or items"):
+        SEARCHER.search_one(rows, np.ones(1, np.int32), 3)
+    with pytest.raises(QueryError, match="expected int32 rows, weights or items"):
+        SEARCHER.search_one(np.ones(1, np.int32), np.ones(1, np.int32), 3, rows)
+
+
+def test_scratch_of_other_threads_is_kept_for_later_calls():
+    searcher = Searcher(reference.lists_to_index(LISTS, ITEMS))
+    rows, weights, indptr = np.arange(ROWS), np.ones(ROWS, np.int32), np.arange(ROWS + 1)
+    expected = searcher.search(rows, weights, indptr, 5)
+    for threads in (3, 2, 3):
+        found = searcher.search(rows, weights, indptr, 5, threads=threads)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.sums, expected.sums)
+    assert 1 <= len(searcher._spare) <= 2

@@ -184,3 +184,13 @@ def test_codes_traffic_and_followers_equal_a_dictionary(tmp_path: Path, longest:
 def test_with_end_marks_the_end_of_every_sequence():
     ended = with_end(sequences_of([[3, 4], [], [5]]), 9)
     assert [ended.row(row).tolist() for row in range(3)] == [[3, 4, 9], [9], [5, 9]]
+
+
+@pytest.mark.parametrize(("stored", "share"), [("float16", 2), ("int8", 4)])
+def test_item_vectors_are_written_as_the_configuration_says(stored, share):
+    spec, arrays = rescorer_arrays(made(**{"query.item_vectors": stored}))
+    _, exact = rescorer_arrays(made())
+    assert arrays["item_tokens"].dtype == stored
+    assert arrays["item_tokens"].nbytes * share == exact["item_tokens"].nbytes
+    rescorer = Rescorer(spec, arrays)
+    np.testing.assert_allclose(rescorer.flat.reshape(exact["item_tokens"].shape), exact["item_tokens"], atol=4e-3)

@@ -1,0 +1,25 @@
+"""Builds the index of one run and notes its peak memory: ``python -m sparcode.scale.build_step RUN``."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from sparcode.eval.machine import pin_environment
+
+
+def main(folder: str) -> None:
+    """Build with one thread; ``RUN/build_step.json`` gets ``peak_bytes``, the largest resident set of the process."""
+    pin_environment()  # before numpy is imported
+    from sparcode.files import write_json
+    from sparcode.index.build import build_index
+
+    build_index(folder)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    write_json(Path(folder) / "build_step.json", {"peak_bytes": peak, "threads": 1})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
