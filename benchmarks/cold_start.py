@@ -396,11 +396,11 @@ def markdown_of(rows: list[Row], work: Path) -> str:
         if mine:
             files = [work / row["config"]["folder"] / row["config"]["values"] for row in mine]
             texts.append(render(mine, [read_arrays(file) for file in files]))
-    texts += [_gains_text([row for row in rows if row["config"]["part"] == "gain"])]
+    texts += [gains_text([row for row in rows if row["config"]["part"] == "gain"])]
     return "\n".join(text for text in texts if text)
 
 
-def _gains_text(rows: list[Row]) -> str:
+def gains_text(rows: list[Row]) -> str:
     """Return a table of gains by sets and systems, means over the seeds."""
     if not rows:
         return ""

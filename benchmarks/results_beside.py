@@ -1,10 +1,11 @@
-"""Sections of docs/results.md that come from other scripts' files: density against accuracy, and RecTools' SASRec."""
+"""Sections of docs/results.md that come from other scripts' files: density, gain of new items, RecTools' SASRec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from cold_start import gains_text
 from shared import Row, notes, table
 
 from sparcode.files import read_json
@@ -20,8 +21,21 @@ def sections(folder: Path) -> list[str]:
     """Return the sections for which ``folder`` holds results; each has a heading of its own."""
     sparse = [text for path in sorted(folder.glob("sparsity-*.json")) if (text := _density(path))]
     peers = [row for path in sorted(folder.glob("peer_rectools-*.json")) for row in read_json(path)["rows"]]
+    gains = [_gains(path) for path in sorted(folder.glob("cold_gain-*.json"))]
     found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if sparse else []
+    found += ["## Gain of new items\n\n" + "\n".join(gains)] if gains else []
     return [*found, _rectools(peers)] if peers else found
+
+
+def _gains(path: Path) -> str:
+    rows = [row for row in read_json(path)["rows"] if row["config"]["part"] == "gain"]
+    line = f"5 % of the items withheld from training, benchmarks/results/{path.stem}.md; the two-tower stands there too"
+    return (
+        f"**{path.stem.removeprefix('cold_gain-')}**\n\n"
+        + gains_text(rows).rstrip()
+        + "\n"
+        + notes([line]).lstrip("\n")
+    )
 
 
 def _density(path: Path) -> str:

@@ -51,6 +51,17 @@ def test_rows_of_rebuilt_runs_stand_by_density(beside, tmp_path: Path):
     assert text.startswith("## Density against accuracy\n\n**world**")
 
 
+def test_gains_of_new_items_are_means_over_seeds(beside, tmp_path: Path):
+    def row(gain: float, value: float) -> dict[str, Any]:
+        systems = {name: {"ndcg@10": value} for name in SYSTEMS}
+        return {"config": {"part": "gain", "gain": gain}, "withheld": systems, "ordinary": systems}
+
+    others = {"config": {"part": "items"}}
+    write_json(tmp_path / "cold_gain-world.json", {"rows": [row(1.5, 0.2), row(1, 0.1), row(1.5, 0.4), others]})
+    (text,) = beside.sections(tmp_path)
+    assert "| 1 | 0.1000 | 0.1000 | 0.1000 | 0.1000 | 1 |\n| 1.5 | 0.3000 |" in text
+
+
 def test_every_measurement_of_a_peer_is_a_row(beside, tmp_path: Path):
     write_json(tmp_path / "peer_rectools-beauty.json", {"rows": [PEER, PEER | {"settings": "default"}]})
     (text,) = beside.sections(tmp_path)
