@@ -20,12 +20,13 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from shared import Results, Row, config_of, folders, label, notes, parser_of, table, trained
+from shared import Results, Row, config_of, folders, hold_run, label, notes, parser_of, table, trained
 
 from sparcode.config import Config, DataConfig, updated
 from sparcode.data.cleaning import clean
@@ -46,10 +47,10 @@ from sparcode.run import Run
 from sparcode.seeding import generator
 from sparcode.types import NO_ITEM, EvaluationSet, Hits, Queries, Retriever
 
-OURS, THEIRS = "sparcode", "two-tower"
+OURS, CACHE, THEIRS = "sparcode", "sparcode-cache", "two-tower"
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 METRIC, CUTOFF = "ndcg@10", 10
-OF_ITEMS = (OURS, "sparcode-cache", THEIRS, "additive", "content-knn", "counts", "popular")
+OF_ITEMS = (OURS, CACHE, THEIRS, "additive", "content-knn", "counts", "popular")
 OF_USERS = (OURS, THEIRS, "content-knn", "recent-popular", "popular")
 SHARE = 5.0
 """Percent of the items that are withheld."""
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="S,...")
     parser.add_argument("--part", choices=("items", "users"), help="absent: both")
     parser.add_argument("--share", type=_percent, default=SHARE, metavar="P", help="percent of the items withheld")
+    parser.add_argument("--gains", type=_factors, default=[], metavar="X,...", help="families.item.new_gain to compare")
     parser.add_argument("--retrievers", metavar="NAME,...", help="part items; absent: " + ", ".join(OF_ITEMS))
     options = parser.parse_args(arguments)
     work, out = folders(options, "cold_start")
@@ -88,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> Results:
             run = trained_cold(options.data, work, seeded, options.share)
             key = {"share": options.share, "retrievers": names, "from": seeded.data.model_dump()}
             _cell(results, options.data, run, "items", key, lambda run, values: measure_items(run, values, names))
+            for gain in options.gains:
+                identity = {"data": label(options.data), "part": "gain", "gain": gain, "model_hash": run.model_hash}
+                results.cell(identity, partial(measure_gain, run, gain))
         if options.part != "items":
             run = trained(options.data, work, f"seed-{seed}", seeded, baselines=True)
             _cell(results, options.data, run, "users", {}, measure_users)
@@ -258,6 +263,23 @@ def measure_items(run: Run, values: Path, names: list[str] | None) -> Row:
     }
 
 
+def measure_gain(run: Run, gain: float) -> Row:
+    """Build a copy of a run on ``cold_tables`` with one gain of new items; means over queries, by set and system."""
+    print(f"{run.folder.name}: gain {gain:g}", flush=True)
+    copy = run.folder.with_name(f"{run.folder.name}-gain")
+    hold_run(run.folder, copy)
+    run = Run.open(copy)
+    sets = {"withheld": cold_queries(run)[0], "ordinary": evaluation_set_of(run, "validation")}
+    with one_thread():
+        build_index(run.folder, overrides={"families.item.new_gain": gain})
+        opened = open_retrievers(run, [OURS, CACHE])
+        found = {name: _evaluated(run, opened, held) for name, held in sets.items()}
+    return {
+        name: {each.retriever: {key: each.metrics[key] for key in METRICS} for each in results}
+        for name, results in found.items()
+    }
+
+
 def reach(run: Run, withheld: np.ndarray) -> Row:
     """Say for each code family how well lists hold items: share of items in any list, mean lists an item is in."""
     index = open_searcher(run.index_folder).index
@@ -374,7 +396,23 @@ def markdown_of(rows: list[Row], work: Path) -> str:
         if mine:
             files = [work / row["config"]["folder"] / row["config"]["values"] for row in mine]
             texts.append(render(mine, [read_arrays(file) for file in files]))
-    return "\n".join(texts)
+    texts += [gains_text([row for row in rows if row["config"]["part"] == "gain"])]
+    return "\n".join(text for text in texts if text)
+
+
+def gains_text(rows: list[Row]) -> str:
+    """Return a table of gains by sets and systems, means over the seeds."""
+    if not rows:
+        return ""
+    pairs = [(name, system) for name in ("withheld", "ordinary") for system in (CACHE, OURS)]
+    body = []
+    for gain in sorted({row["config"]["gain"] for row in rows}):
+        mine = [row for row in rows if row["config"]["gain"] == gain]
+        cells = [f"{np.mean([row[name][system][METRIC] for row in mine]):.4f}" for name, system in pairs]
+        body.append([f"{gain:g}", *cells, str(len(mine))])
+    lines = ["families.item.new_gain: factor of items without training events in item lists; ordinary: validation"]
+    header = ["gain", *(f"{name} {system} {METRIC}" for name, system in pairs), "seeds"]
+    return table(header, body) + notes(lines)
 
 
 def _items_text(rows: list[Row], files: list[Arrays]) -> str:
@@ -477,6 +515,13 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers, e.g. 0,1,2") from None
+
+
+def _factors(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected factors, e.g. 1,1.3,1.5") from None
 
 
 def _percent(text: str) -> float:

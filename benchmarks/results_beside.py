@@ -1,10 +1,11 @@
-"""Sections of docs/results.md that come from other scripts' files: density against accuracy, and RecTools' SASRec."""
+"""Sections of docs/results.md that come from other scripts' files: density, gain of new items, RecTools' SASRec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from cold_start import gains_text
 from shared import Row, notes, table
 
 from sparcode.files import read_json
@@ -18,10 +19,23 @@ ARMS = (
 
 def sections(folder: Path) -> list[str]:
     """Return the sections for which ``folder`` holds results; each has a heading of its own."""
-    sparse = [_density(path) for path in sorted(folder.glob("sparsity-*.json"))]
+    sparse = [text for path in sorted(folder.glob("sparsity-*.json")) if (text := _density(path))]
     peers = [row for path in sorted(folder.glob("peer_rectools-*.json")) for row in read_json(path)["rows"]]
-    found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if any(sparse) else []
+    gains = [_gains(path) for path in sorted(folder.glob("cold_gain-*.json"))]
+    found = ["## Density against accuracy\n\n" + "\n".join(sparse)] if sparse else []
+    found += ["## Gain of new items\n\n" + "\n".join(gains)] if gains else []
     return [*found, _rectools(peers)] if peers else found
+
+
+def _gains(path: Path) -> str:
+    rows = [row for row in read_json(path)["rows"] if row["config"]["part"] == "gain"]
+    line = f"5 % of the items withheld from training, benchmarks/results/{path.stem}.md; the two-tower stands there too"
+    return (
+        f"**{path.stem.removeprefix('cold_gain-')}**\n\n"
+        + gains_text(rows).rstrip()
+        + "\n"
+        + notes([line]).lstrip("\n")
+    )
 
 
 def _density(path: Path) -> str:
@@ -36,11 +50,27 @@ def _density(path: Path) -> str:
         "global-bias: learned lists alone, one probe, that share of codes x items kept; budget: the same learned lists "
         "cut by policy budget to the same bytes or to the same postings a query; last column: all families of the run",
         f"more in benchmarks/results/{path.stem}.md",
+        *_steered(path.with_name(path.name.replace("sparsity-", "sparsity-trained-"))),
     ]
     return (
         f"**{path.stem.removeprefix('sparsity-')}**\n\n"
         + table(["density %", *(t for _, t in ARMS)], body)
         + notes(lines)
+    )
+
+
+def _steered(path: Path) -> list[str]:
+    """Return a line on the bias that was steered in training, beside the same density set afterwards."""
+    rows = read_json(path)["rows"] if path.exists() else []
+    parts = []
+    for row in rows:
+        density = row["config"]["density"]
+        after = [each for each in rows if each["config"]["density"] == density and each["config"]["cut"] == "post-hoc"]
+        if row["config"]["cut"] == "trained" and after:
+            parts.append(f"{density:g} %: {_pair(row)} against {_pair(after[0])}")
+    told = "; ".join(parts)
+    return [f"bias steered in training against set afterwards: {told} (benchmarks/results/{path.stem}.md)"] * bool(
+        parts
     )
 
 
@@ -52,8 +82,11 @@ def _line(density: float, rows: Sequence[Row]) -> list[str]:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "-"
-    cache, rescored = (row[system]["metrics"]["ndcg@10"] for system in ("sparcode-cache", "sparcode"))
-    return f"{cache:.4f} / {rescored:.4f}, {row['cache_bytes'] / 1e6:.3f}"
+    return f"{_pair(row)}, {row['cache_bytes'] / 1e6:.3f}"
+
+
+def _pair(row: Row) -> str:
+    return " / ".join(f"{row[system]['metrics']['ndcg@10']:.4f}" for system in ("sparcode-cache", "sparcode"))
 
 
 def _rectools(rows: Sequence[Row]) -> str:

@@ -165,6 +165,11 @@ class ItemFamilyConfig(Section):
     counted_weight: float | None = Field(
         None, ge=0, description="what a counted value weighs beside a learned one; absent: by validation"
     )
+    new_gain: float = Field(
+        1.0,
+        ge=0,
+        description="factor of items without training events; above 1 finds more of them, costs others",
+    )
     decay: float = Field(0.7, gt=0, le=1, description="counts alone: query weight of the event of age a is decay^a")
     history: int = Field(50, ge=1, description="history events looked up, where their weight is not 0")
 

@@ -17,6 +17,7 @@ from sparcode.index.item_lists import (
     merge_lists,
     rows_of,
     spread,
+    weigh_items,
     weigh_own,
     with_repeats,
 )
@@ -31,7 +32,9 @@ LONGEST = 60
 class ListSettings:
     """What item lists are made of. ``decay``: query weights decay^age, None = the additive model's own.
 
-    ``own_weight``: factor of the value by which a list holds its own item, where repeats are ranked.
+    ``own_weight``: factor of the value by which a list holds its own item, where repeats are ranked. ``new_gain``:
+    factor of items without training events. No count speaks for them, so beside counted items they rank low; validation
+    cannot choose it, because it hardly ever asks for them.
     """
 
     length: int = 40
@@ -39,6 +42,7 @@ class ListSettings:
     counted_weight: float = 4.0
     decay: float | None = None
     own_weight: float = 1.0
+    new_gain: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -49,13 +53,15 @@ class ListSettings:
 class ItemEvidence:
     """What a run knows of item -> item: ``neighbours`` and ``age_weights`` of the additive model, ``counted`` lists.
 
-    ``own``: neighbours and counts say of an item too how well it follows itself.
+    ``own``: neighbours and counts say of an item too how well it follows itself. ``new`` (n,) bool: items without
+    training events, if there are any.
     """
 
     neighbours: Neighbours | None
     age_weights: np.ndarray | None
     counted: Transitions | None
     own: bool = False
+    new: np.ndarray | None = None
 
     def lists(self, settings: ListSettings, only: np.ndarray | None = None) -> Transitions:
         """Return the merged lists; ``only``: ascending items whose lists are wanted, those of all others are empty."""
@@ -69,8 +75,11 @@ class ItemEvidence:
         if counted is not None:
             parts.append((1.0 if near is None else settings.counted_weight, counted))
         if only is None:
-            return weigh_own(merge_lists(parts), settings.own_weight)
-        return weigh_own(spread(merge_lists(parts, self.item_count), only, self.item_count), settings.own_weight)
+            lists = merge_lists(parts)
+        else:
+            lists = spread(merge_lists(parts, self.item_count), only, self.item_count)
+        lists = weigh_own(lists, settings.own_weight)
+        return lists if self.new is None else weigh_items(lists, self.new, settings.new_gain)
 
     @property
     def item_count(self) -> int:
@@ -93,6 +102,7 @@ def fixed_settings(evidence: ItemEvidence, config: ItemFamilyConfig) -> ListSett
         usual.cut if config.additive_cut is None else config.additive_cut,
         usual.counted_weight if config.counted_weight is None else config.counted_weight,
         None if evidence.age_weights is not None else config.decay,
+        new_gain=config.new_gain,
     )
 
 

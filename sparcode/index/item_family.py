@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,8 @@ def make_item_family(run: Run, config: Config, most_postings: int | None) -> Ite
     evidence = open_evidence(run.model_folder, family, repeats)
     if evidence is None:
         return ItemFamily(None, (), {})
+    new = np.bincount(run.dataset.train.items, minlength=int(run.record["items"])) == 0
+    evidence = replace(evidence, new=new if new.any() else None)
     chosen, figures = _choose(run, config, evidence)
     lists = evidence.lists(chosen)
     lists = lists if most_postings is None else shortened(lists, most_postings)

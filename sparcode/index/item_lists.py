@@ -97,10 +97,19 @@ def with_repeats(lists: Transitions, train: Sequences, config: ItemFamilyConfig)
 
 def weigh_own(lists: Transitions, weight: float) -> Transitions:
     """Return the lists with the value of every list's own item times ``weight``; at 0 it is left out."""
+    owners = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
+    return _weigh(lists, owners == lists.items, weight)
+
+
+def weigh_items(lists: Transitions, chosen: np.ndarray, weight: float) -> Transitions:
+    """Return the lists with the values of the ``chosen`` (n,) bool items times ``weight``."""
+    return _weigh(lists, chosen[lists.items], weight)
+
+
+def _weigh(lists: Transitions, chosen: np.ndarray, weight: float) -> Transitions:
     if weight == 1.0:
         return lists
-    owners = np.repeat(np.arange(len(lists.indptr) - 1), np.diff(lists.indptr))
-    values = np.where(owners == lists.items, lists.values * np.float32(weight), lists.values)
+    values = np.where(chosen, lists.values * np.float32(weight), lists.values)
     kept = values > 0
     indptr = np.concatenate([[0], np.cumsum(kept)])[lists.indptr].astype(np.int64)
     return Transitions(indptr, lists.items[kept], values[kept])

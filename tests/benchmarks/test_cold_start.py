@@ -233,6 +233,20 @@ def test_finished_cells_are_skipped_and_tables_are_complete(cold, arguments, row
     assert "| >100 | 0 | - | - | - |" in text
 
 
+def test_gains_of_new_items_are_compared_on_a_copy(cold, arguments, rows, run, options):
+    before = (run.folder / "build.json").read_bytes()
+    asked = cold.main([*arguments, "--part", "items", "--gains", "0,1,50"]).asked
+    none, one, much = (row for row in asked if row["config"]["part"] == "gain")
+    figures = {each["retriever"]: each["metrics"] for each in rows[0]["results"]["withheld"]}
+    assert one["withheld"]["sparcode"]["ndcg@10"] == pytest.approx(figures["sparcode"]["ndcg@10"])
+    cached = [row["withheld"]["sparcode-cache"]["recall@10"] for row in (none, one, much)]
+    assert cached == sorted(cached)
+    assert cached[0] < cached[2]
+    assert (run.folder / "build.json").read_bytes() == before
+    text = Path(options[options.index("--out") + 1]).with_suffix(".md").read_text()
+    assert "| 50 |" in text
+
+
 def test_other_retrievers_are_a_cell_of_their_own(cold, arguments, rows):
     other = cold.main([*arguments, "--part", "items", "--retrievers", "popular"]).asked
     assert [result["retriever"] for result in other[0]["results"]["among"]] == ["popular"]

@@ -21,6 +21,7 @@ def cell(cut: str, density: float, gain: float, **more: Any) -> dict[str, Any]:
     return {"config": config, "cache_bytes": 42_000, **systems, **more}
 
 
+ARMS = (("trained", 0.15), ("post-hoc", 0.25))
 SYSTEMS = ("sparcode-cache", "sparcode")
 PEER = {
     "data": "beauty", "settings": "best", "recall@10": 0.08, "ndcg@10": 0.045, "recall@50": 0.17, "epochs": 12,
@@ -38,13 +39,27 @@ def test_rows_of_rebuilt_runs_stand_by_density(beside, tmp_path: Path):
     never = {"config": {"cut": "budget-reads", "density": 0.5, "model": "abc"}, "infeasible": "too small"}
     rows = [cell("post-hoc", 5.0, 0.2), cell("post-hoc", 0.5, 0.1), cell("whole", 0.5, 0.3), trained, never]
     write_json(tmp_path / "sparsity-world.json", {"rows": rows})
+    steered = [{**cell(cut, 5.0, gain), "config": {"cut": cut, "density": 5.0}} for cut, gain in ARMS]
+    write_json(tmp_path / "sparsity-trained-world.json", {"rows": steered})
     (text,) = beside.sections(tmp_path)
+    assert "5 %: 0.1500 / 0.1600 against 0.2500 / 0.2600" in text
     table = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert table == [
         "| 0.5 | 0.1000 / 0.1100, 0.042 | - | - | 0.3000 / 0.3100, 0.042 |",
         "| 5 | 0.2000 / 0.2100, 0.042 | - | - | - |",
     ]
     assert text.startswith("## Density against accuracy\n\n**world**")
+
+
+def test_gains_of_new_items_are_means_over_seeds(beside, tmp_path: Path):
+    def row(gain: float, value: float) -> dict[str, Any]:
+        systems = {name: {"ndcg@10": value} for name in SYSTEMS}
+        return {"config": {"part": "gain", "gain": gain}, "withheld": systems, "ordinary": systems}
+
+    others = {"config": {"part": "items"}}
+    write_json(tmp_path / "cold_gain-world.json", {"rows": [row(1.5, 0.2), row(1, 0.1), row(1.5, 0.4), others]})
+    (text,) = beside.sections(tmp_path)
+    assert "| 1 | 0.1000 | 0.1000 | 0.1000 | 0.1000 | 1 |\n| 1.5 | 0.3000 |" in text
 
 
 def test_every_measurement_of_a_peer_is_a_row(beside, tmp_path: Path):

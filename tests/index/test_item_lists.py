@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from sparcode.index import item_lists as module
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings
-from sparcode.index.item_lists import Neighbours, best_neighbours, lists_of, merge_lists, weigh_own, with_repeats
+from sparcode.index.item_lists import (
+    Neighbours,
+    best_neighbours,
+    lists_of,
+    merge_lists,
+    weigh_items,
+    weigh_own,
+    with_repeats,
+)
 from sparcode.index.transitions import Transitions, count_transitions
 from tests.worlds import sequences_of, tiny_config
 
@@ -207,6 +215,18 @@ def test_only_the_own_item_is_weighed(rows: list[dict[int, float]]):
     for weight in (0.0, 0.5, 1.0, 2.0):
         wanted = dense * (1 + np.eye(6) * (weight - 1))
         assert as_dicts(weigh_own(transitions_of(dense), weight)) == as_dicts(transitions_of(wanted))
+
+
+def test_new_items_gain_in_every_list():
+    dense = np.array([[0, 1.0, 2.0], [1.0, 0, 4.0], [3.0, 1.0, 0]])
+    lists = transitions_of(dense)
+    new = np.array([False, False, True])
+    evidence = ItemEvidence(None, None, lists, new=new)
+    assert as_dicts(evidence.lists(ListSettings())) == as_dicts(lists)
+    wanted = transitions_of(dense * [1, 1, 1.5])
+    assert as_dicts(evidence.lists(ListSettings(new_gain=1.5))) == as_dicts(wanted)
+    assert as_dicts(weigh_items(lists, new, 0.0)) == as_dicts(transitions_of(dense * [1, 1, 0]))
+    assert fixed_settings(evidence, tiny_config(**{"families.item.new_gain": 1.5}).families.item).new_gain == 1.5
 
 
 def test_counted_lists_with_repeats_hold_their_own_item():
