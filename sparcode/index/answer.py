@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 1 << 15
 """Candidates that a uint16 accumulator can number."""
+UNREAD = 8
+"""Places beside those of the candidates, a power of two."""
 MOST_RESULTS = 128
 """Results that inserting keeps in order faster than sorting all candidates."""
 BAD_HISTORY = -10
@@ -83,18 +85,21 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
     """
     spare = np.uint64(len(marks) - 1)
     end = np.uint64(len(postings))
+    # Whether a posting is of a candidate is hard to predict: those of others are added to places that nobody reads,
+    # several of them, so that no addition waits for the one before.
+    wide = np.zeros(len(ids) + UNREAD, np.uint32)
     for place in range(len(ids)):
         marks[np.uint64(ids[place])] = place + 1
-        sums[place] = 0
     for i in range(len(rows)):
         row = np.uint64(rows[i])
         for p in range(min(indptr[row], end), min(indptr[row + np.uint64(1)], end)):
             posting = np.uint64(postings[p])
             mark = np.uint64(marks[min(posting >> np.uint64(8), spare)])
-            if mark > np.uint64(0):
-                sums[mark - np.uint64(1)] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
+            place = mark + np.uint64(UNREAD - 1) if mark > np.uint64(0) else p & np.uint64(UNREAD - 1)
+            wide[place] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
     for place in range(len(ids)):
         marks[np.uint64(ids[place])] = 0
+        sums[place] = wide[UNREAD + place]
 
 
 @compiled

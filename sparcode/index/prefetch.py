@@ -17,7 +17,7 @@ LINE = 64
 
 
 def prefetch(array: np.ndarray, index: Any) -> None:
-    """Ask for the line of ``array[index]``, to be read; does nothing uncompiled."""
+    """Ask for the line of element ``index`` of a contiguous array, to be read; does nothing uncompiled."""
 
 
 def _generated(context: Any, array: Any, index: Any) -> Any:

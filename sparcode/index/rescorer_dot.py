@@ -28,7 +28,7 @@ def _prefetch_row(values, row):  # type: ignore[no-untyped-def]
     def ask(values, row):  # type: ignore[no-untyped-def]
         first = np.uint64(row) * np.uint64(values.shape[1])
         for place in range(0, values.shape[1], step):
-            prefetch(values.reshape(-1), first + np.uint64(place))
+            prefetch(values, first + np.uint64(place))
 
     return ask
 
@@ -60,6 +60,7 @@ def dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out
     for place in range(min(AHEAD, count)):
         prefetch_item(items, candidates[place])
     for token in range(tokens.shape[0]):
+        query = tokens[token]
         for place in range(count):
             if token == 0 and place + AHEAD < count:
                 prefetch_item(items, candidates[place + AHEAD])
@@ -68,6 +69,6 @@ def dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out
             dot = np.float32(0.0)
             for block in range(0, size, width):
                 for j in range(width):
-                    dot += tokens[token, j] * vector[block + j]
+                    dot += query[j] * vector[block + j]
             score = item_bias[item] + cosine * dot
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
