@@ -95,8 +95,8 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
         for p in range(min(indptr[row], end), min(indptr[row + np.uint64(1)], end)):
             posting = np.uint64(postings[p])
             mark = np.uint64(marks[min(posting >> np.uint64(8), spare)])
-            place = mark + np.uint64(UNREAD - 1) if mark > np.uint64(0) else p & np.uint64(UNREAD - 1)
-            wide[place] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
+            to = mark + np.uint64(UNREAD - 1) if mark > np.uint64(0) else p & np.uint64(UNREAD - 1)
+            wide[to] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
     for place in range(len(ids)):
         marks[np.uint64(ids[place])] = 0
         sums[place] = wide[UNREAD + place]
