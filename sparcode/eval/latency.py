@@ -37,12 +37,14 @@ class Stages:
 
 
 def measure(
-    systems: Sequence[Stages], queries: Queries, *, rounds: int = 3, warmup: int = 20
+    systems: Sequence[Stages], queries: Queries, *, rounds: int = 3, warmup: int = 20, run: int = 1
 ) -> list[dict[str, dict[str, float]]]:
     """Time every query on every system and return, for each system, p50 and p95 in microseconds of each stage.
 
     Two passes a round, parts and wholes, so that neither finds the caches warmed by the other; within a pass the
-    systems take turns on each query, and the one that begins changes. The first ``warmup`` queries run once before.
+    systems take turns on every ``run`` queries, and the one that begins changes. The first ``warmup`` queries run once
+    before. With ``run`` = 1 a query finds the caches as the other systems left them; in longer runs, whose first
+    query is answered once untimed, as a service does that answers one query after the other.
     """
     singles = [queries.slice(row, row + 1) for row in range(len(queries))]
     times = np.zeros((len(systems), len(STAGES), rounds, len(singles)))
@@ -52,12 +54,16 @@ def measure(
             _whole(system, query)
     with collector_off():
         for turn in range(rounds):
-            for row, query in enumerate(singles):
-                for place in _turns(len(systems), row + turn):
-                    times[place, :3, turn, row] = _parts(systems[place], query)
-            for row, query in enumerate(singles):
-                for place in _turns(len(systems), row + turn):
-                    times[place, 3, turn, row] = _whole(systems[place], query)
+            for place, rows in taking_turns(len(systems), len(singles), run, turn):
+                if run > 1:
+                    _parts(systems[place], singles[rows[0]])
+                for row in rows:
+                    times[place, :3, turn, row] = _parts(systems[place], singles[row])
+            for place, rows in taking_turns(len(systems), len(singles), run, turn):
+                if run > 1:
+                    _whole(systems[place], singles[rows[0]])
+                for row in rows:
+                    times[place, 3, turn, row] = _whole(systems[place], singles[row])
     return [_percentiles(own) for own in times]
 
 
@@ -86,6 +92,13 @@ def collector_off() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def taking_turns(systems: int, queries: int, run: int, shift: int) -> Iterator[tuple[int, range]]:
+    """Yield (system, its next ``run`` queries) so that all systems answer a run before any answers the next one."""
+    for number, first in enumerate(range(0, queries, run)):
+        for place in _turns(systems, number + shift):
+            yield place, range(first, min(first + run, queries))
 
 
 def _turns(count: int, shift: int) -> list[int]:

@@ -98,7 +98,7 @@ def measure_size(plan: Plan, out: Path, report: Report) -> dict[str, Any]:
         "codes": vars(plan.codes),
         "index": {run.folder.name: _index(run) for run in (prepared.learned, prepared.default)},
         "optimum_ndcg@10": _optimum(plan), "dense": found, "retrieval": retrieval, "best_graph": graph,
-        "whole": measure_whole(workload, peer, exact_timed=True), "opening": measure_opening(workload, cells, found),
+        "whole": measure_whole(workload, peer), "opening": measure_opening(workload, cells, found),
         "postings_of": _bytes(prepared, workload),
     }  # fmt: skip
 

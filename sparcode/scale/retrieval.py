@@ -12,7 +12,7 @@ from sparcode.errors import MissingExtraError
 from sparcode.eval.metrics import overlap
 from sparcode.scale.dense_cells import CUTOFFS, DenseCells
 from sparcode.scale.peers import DensePeer, SparsePeer, sparse_peers
-from sparcode.scale.timing import Call, interleaved, rates
+from sparcode.scale.timing import RUN, Call, interleaved, rates
 from sparcode.scale.workload import SparseQueries, Workload
 
 SHAPES = ("learned", "default")
@@ -24,12 +24,15 @@ def measure_retrieval(workload: Workload, cells: DenseCells, found: dict[str, An
     """Time single queries and batches of all engines; ``found``: the measured cells of the dense ones by name."""
     engines = {name: cells.opened(name, cell) for name, cell in found.items() if "missing" not in cell}
     sparse, missing = _sparse_engines(workload, cells.prepared.plan.sparse)
-    result: dict[str, Any] = {"missing": missing, "latency_us": {}, "batch_qps": {}, "index_recall": {}}
+    result: dict[str, Any] = {
+        "missing": missing, "latency_us": {}, "alternating_us": {}, "batch_qps": {}, "index_recall": {},
+    }  # fmt: skip
     for k in CUTOFFS:
         for name, engine in engines.items():
             engine.set(found[name][str(k)]["parameters"])
         calls = _dense_calls(cells, engines, k) | _sparse_calls(workload, sparse, k)
-        result["latency_us"][str(k)] = interleaved(calls, len(workload.timed))
+        result["latency_us"][str(k)] = interleaved(calls, len(workload.timed), run=RUN)
+        result["alternating_us"][str(k)] = interleaved(calls, len(workload.timed))
         result["index_recall"][str(k)] = _recalls(workload, cells, found, k)
         result["batch_qps"][str(k)] = _rates(workload, cells, engines, sparse, k)
     return result | {"sparse": _described(workload, sparse), "postings": _postings(workload)}

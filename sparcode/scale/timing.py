@@ -1,4 +1,9 @@
-"""Latency of retrieval alone: one process, one thread, engines interleaved query by query; and queries a second."""
+"""Latency of retrieval alone: one process, one thread, engines in turns; and queries a second.
+
+Two ways to take turns. ``alternating``: on every query, so that each finds the caches as the others left them, none of
+its own data near. ``steady``: on runs of queries, as a service that answers one query after the other; the first query
+of a run is answered once untimed.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +13,47 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.eval.latency import collector_off
+from sparcode.eval.latency import collector_off, taking_turns
 from sparcode.eval.machine import one_thread
 
 Call = Callable[[int], Any]
 """Answers the query of a number."""
+RUN = 25
+"""Queries of a run."""
 WARM_UP = 20
 SLOW = 0.02
 """Seconds above which a call gets a single round."""
 
 
-def interleaved(calls: Mapping[str, Call], queries: int, rounds: int = 3) -> dict[str, dict[str, float]]:
+def interleaved(
+    calls: Mapping[str, Call], queries: int, rounds: int = 3, *, run: int = 1
+) -> dict[str, dict[str, float]]:
     """Return p50 and p95 in microseconds of every call over all queries and rounds.
 
-    Engines take turns on each query and the one that begins changes. A call that takes longer than SLOW runs in the
-    first round only.
+    Engines take turns on ``run`` queries; the engine that begins changes. A call that takes longer than SLOW runs in the first round only.
     """
     names = list(calls)
     times = np.full((len(names), rounds, queries), np.nan)
     with one_thread(), collector_off():
         slow = [_warm(call, min(WARM_UP, queries)) > SLOW for call in calls.values()]
         for turn in range(rounds):
-            for query in range(queries):
-                for step in range(len(names)):
-                    place = (step + query + turn) % len(names)
-                    if turn and slow[place]:
-                        continue
-                    started = time.perf_counter_ns()
-                    calls[names[place]](query)
-                    times[place, turn, query] = time.perf_counter_ns() - started
+            for place, own in taking_turns(len(names), queries, run, turn):
+                if not (turn and slow[place]):
+                    times[place, turn, own.start : own.stop] = _run(calls[names[place]], own, untimed=run > 1)
     return {name: _percentiles(own) for name, own in zip(names, times, strict=True)}
+
+
+def _run(call: Call, queries: range, *, untimed: bool) -> list[int]:
+    """Return the nanoseconds of each query."""
+    clock = time.perf_counter_ns
+    times = []
+    if untimed:
+        call(queries[0])
+    for query in queries:
+        started = clock()
+        call(query)
+        times.append(clock() - started)
+    return times
 
 
 def rates(batches: Mapping[str, Callable[[], Any]], queries: int, rounds: int = 3) -> dict[str, float]:
