@@ -30,7 +30,8 @@ def interleaved(
 ) -> dict[str, dict[str, float]]:
     """Return p50 and p95 in microseconds of every call over all queries and rounds.
 
-    Engines take turns on ``run`` queries; the engine that begins changes. A call that takes longer than SLOW runs in the first round only.
+    Engines take turns on ``run`` queries, and the one that begins changes. A call that takes longer than SLOW runs in
+    the first round only.
     """
     names = list(calls)
     times = np.full((len(names), rounds, queries), np.nan)
