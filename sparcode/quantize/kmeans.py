@@ -1,6 +1,6 @@
 """The one k-means of the project: k-means++ seeding, Lloyd iterations, empty clusters re-seeded.
 
-Distances are taken in blocks of rows, so memory stays at ``BLOCK_ROWS * clusters`` floats whatever the input.
+Distances are taken in blocks of rows that stay in the cache (``exact``), so memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from sparcode.quantize import exact
+from sparcode.quantize.seeds import greedy_plus_plus
 from sparcode.seeding import generator
 
-BLOCK_ROWS = 4096
 SEEDING_ROWS_PER_CLUSTER = 8
 
 
@@ -25,19 +26,22 @@ class KMeans:
     inertia: float
 
 
-def kmeans(vectors: np.ndarray, clusters: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4) -> KMeans:
+def kmeans(
+    vectors: np.ndarray, clusters: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4, trials: int = 1
+) -> KMeans:
     """Cluster ``vectors`` (rows, d) into ``clusters`` groups; the same arguments give the same result.
 
     Stops when the inertia improves by less than ``tolerance`` (relative). With fewer distinct rows than clusters
     some centroids coincide and the later ones stay empty. Seeding: Arthur and Vassilvitskii 2007, on a random
-    part of at most ``SEEDING_ROWS_PER_CLUSTER * clusters`` rows. Raises ValueError on empty or non-finite input.
+    part of at most ``SEEDING_ROWS_PER_CLUSTER * clusters`` rows; with ``trials`` above 1 the best of so many rows drawn
+    each time, see ``greedy_trials``. Raises ValueError on empty or non-finite input.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) == 0 or clusters < 1:
         raise ValueError(f"k-means needs a non-empty matrix and clusters >= 1, got {vectors.shape} and {clusters}")
     if not np.isfinite(vectors).all():
         raise ValueError("k-means got NaN or infinite values")
-    centroids = _seeds(vectors, clusters, seed)
+    centroids = _seeds(vectors, clusters, seed, trials)
     assignment, distances = nearest(vectors, centroids)
     inertia = float(distances.sum(dtype=np.float64))
     for _ in range(iterations):
@@ -54,29 +58,37 @@ def kmeans(vectors: np.ndarray, clusters: int, *, seed: int, iterations: int = 2
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each row the nearest centroid (int32; ties to the smaller) and its squared distance (float32)."""
+    """Return for each row the nearest centroid (int32; ties to the smaller) and its squared distance (float32).
+
+    Distances are compared in float64; a row's answer does not depend on the other rows.
+    """
     vectors = np.asarray(vectors, dtype=np.float32)
-    centroids = np.asarray(centroids, dtype=np.float32)
-    assignment = np.empty(len(vectors), np.int32)
-    distances = np.empty(len(vectors), np.float32)
-    norms = np.einsum("kd,kd->k", centroids, centroids)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        rows = vectors[start : start + BLOCK_ROWS]
-        half = norms - 2.0 * (rows @ centroids.T)
-        best = half.argmin(axis=1)
-        assignment[start : start + BLOCK_ROWS] = best
-        # The difference form: the expansion above cancels badly where a row lies on its centroid.
-        difference = rows - centroids[best]
-        distances[start : start + BLOCK_ROWS] = np.einsum("rd,rd->r", difference, difference)
+    assignment, distances = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)
+    exact.nearest(vectors, centroids, assignment, distances)
     return assignment, distances
 
 
-def _seeds(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+def sampled(vectors: np.ndarray, rows: int, *purpose: str | int, seed: int) -> np.ndarray:
+    """Return at most ``rows`` rows of ``vectors``, drawn without replacement, in their order."""
+    if len(vectors) <= rows:
+        return vectors
+    return vectors[np.sort(generator(seed, *purpose).choice(len(vectors), rows, replace=False))]
+
+
+def greedy_trials(clusters: int) -> int:
+    """Return how many rows to try for each seed: 2 + log k as scikit-learn does, fewer where that takes minutes."""
+    return 2 + int(np.log(clusters)) if clusters <= 1024 else 2
+
+
+def _seeds(vectors: np.ndarray, clusters: int, seed: int, trials: int) -> np.ndarray:
     rng = generator(seed, "k-means")
     limit = max(SEEDING_ROWS_PER_CLUSTER * clusters, 4096)
     if len(vectors) > limit:
         vectors = vectors[np.sort(rng.choice(len(vectors), limit, replace=False))]
-    chosen = plus_plus(vectors, clusters, rng.random(clusters))
+    if trials > 1:
+        chosen = greedy_plus_plus(vectors, rng.random((clusters, trials)))
+    else:
+        chosen = plus_plus(vectors, clusters, rng.random(clusters))
     return np.ascontiguousarray(vectors[chosen])
 
 

@@ -1,0 +1,87 @@
+"""The nearest codeword: exact on ties, duplicates, extreme values, tiles and batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcode.quantize import beam, exact
+from tests.quantize.literal import gap, nearest_word
+
+RNG = np.random.default_rng(4)
+
+
+def nearest(vectors: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    assignment, distances = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float64)
+    exact.nearest(vectors, book, assignment, distances)
+    return assignment, distances
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 90), st.sampled_from([1e-30, 1.0, 1e19, 1e30]))
+def test_equals_loops_on_numbers_full_of_ties(seed, width, words, scale):
+    rng = np.random.default_rng(seed)
+    vectors = (rng.integers(-1, 2, (9, width)) * scale).astype("f")
+    book = (rng.integers(-1, 2, (words, width)) * scale).astype("f")
+    assignment, distances = nearest(vectors, book)
+    assert assignment.tolist() == [nearest_word(x, book) for x in vectors]
+    assert distances.tolist() == [gap(x, book[k]) for x, k in zip(vectors, assignment, strict=True)]
+
+
+@pytest.mark.parametrize("tile", [1, 7, 64, 1024])
+def test_tiles_and_batches_change_nothing(monkeypatch, tile):
+    vectors, book = RNG.normal(size=(200, 24)).astype("f"), RNG.normal(size=(100, 24)).astype("f")
+    whole = nearest(vectors, book)
+    monkeypatch.setattr(exact, "TILE_WORDS", tile)
+    monkeypatch.setattr(exact, "PRODUCT_VALUES", 1)
+    for batch in (1, 3, 200):
+        parts = [nearest(vectors[low : low + batch], book) for low in range(0, 200, batch)]
+        assert np.array_equal(whole[0], np.concatenate([part[0] for part in parts]))
+        assert np.array_equal(whole[1], np.concatenate([part[1] for part in parts]))
+
+
+@pytest.mark.parametrize("copies", [2, exact.KEPT, exact.KEPT + 1, 60])
+def test_of_equal_words_the_first_is_taken(monkeypatch, copies):
+    monkeypatch.setattr(exact, "TILE_WORDS", 8)
+    book = np.concatenate([RNG.normal(size=(5, 6)), np.repeat(RNG.normal(size=(1, 6)), copies, axis=0)]).astype("f")
+    assert nearest(book[-2:].copy(), book)[0].tolist() == [5, 5]
+
+
+def test_better_words_push_out_what_was_kept(monkeypatch):
+    """Words come in descending distance, so that the kept ones fill up again and again."""
+    monkeypatch.setattr(exact, "TILE_WORDS", 3)
+    book = np.linspace(2.0, 1.0, 90, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    near = 1 + np.float32(1e-7) * np.arange(40, 0, -1, dtype=np.float32)
+    book = np.concatenate([book, near[:, None] * np.ones((1, 3), np.float32)])
+    vectors = np.zeros((2, 3), np.float32)
+    assert nearest(vectors, book)[0].tolist() == [nearest_word(x, book) for x in vectors]
+
+
+def test_kernels_equal_their_python_source(monkeypatch):
+    rows, book = RNG.integers(-1, 2, (6, 5)).astype("f"), RNG.integers(-1, 2, (30, 5)).astype("f")
+    fast = nearest(rows, book)
+    for name in ("sieve", "settle", "slacks", "squared_gap", "length_of", "keep", "to_half_distances", "count_upto",
+                 "nearest_of_all", "nearest_of_some"):  # fmt: skip
+        monkeypatch.setattr(exact, name, getattr(exact, name).py_func)
+    monkeypatch.setattr(exact, "least_of", lambda row: row.min())
+    slow = nearest(rows, book)
+    assert np.array_equal(fast[0], slow[0])
+    assert np.array_equal(fast[1], slow[1])
+
+
+def test_search_kernels_equal_their_python_source(monkeypatch):
+    rows = RNG.normal(size=(5, 6)).astype("f")
+    books = [RNG.integers(-1, 2, (20, 6)).astype("f") for _ in range(3)]
+    stack = beam.stack_of(books)
+    fast, slow = np.empty((5, 3), np.int32), np.empty((5, 3), np.int32)
+    beam.search(rows, stack, 4, fast)
+    for name in ("extend", "fill_values", "least_bar", "list_upto", "measured", "choose", "any_upto", "fill_lengths"):
+        monkeypatch.setattr(beam, name, getattr(beam, name).py_func)
+    beam.search(rows, stack, 4, slow)
+    assert np.array_equal(fast, slow)
+    costs = np.empty((5, 20), np.float32), np.empty((5, 20), np.float32)
+    for kernel, out in zip((beam.last_gaps, beam.last_gaps.py_func), costs, strict=True):
+        kernel(rows, fast, stack.words, stack.starts, out)
+    assert np.array_equal(*costs)
