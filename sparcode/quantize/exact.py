@@ -21,7 +21,7 @@ kernel: Any = njit(cache=True, nogil=True, error_model="numpy")
 # Whole numbers: any order gives the same sum, and it vectorises.
 counting: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan"})
 
-PRODUCT_VALUES = 1 << 17
+PRODUCT_VALUES = 1 << 18
 """Values of one matrix product: they stay in the second-level cache until they are scanned."""
 TILE_WORDS = 1024
 KEPT = 16
@@ -82,6 +82,19 @@ def least_of(row):
     return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & _LARGEST)).view(np.float32)
 
 
+@kernel
+def to_half_distances(row, halves):
+    """Replace the products x.c in ``row`` (N,) by |c|^2 / 2 - x.c and return the least, see ``least_of``."""
+    least = _LARGEST
+    for k in range(row.shape[0]):
+        value = halves[k] - row[k]
+        row[k] = value
+        bits = np.float32(value).view(np.int32)
+        ordered = np.int32(bits ^ (np.int32(bits >> _SIGN_PLACE) & _LARGEST))
+        least = ordered if ordered < least else least
+    return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & _LARGEST)).view(np.float32)
+
+
 @counting
 def count_upto(row, bar):
     """Return how many numbers of ``row`` are at most ``bar``, and the sum of their places."""
@@ -91,13 +104,6 @@ def count_upto(row, bar):
         count += found
         places += found * np.int32(k)
     return count, places
-
-
-@kernel
-def to_half_distances(row, halves):
-    """Replace the products x.c in ``row`` (N,) by |c|^2 / 2 - x.c."""
-    for k in range(row.shape[0]):
-        row[k] = halves[k] - row[k]
 
 
 @kernel
@@ -126,8 +132,7 @@ def sieve(rough, halves, slack, first, best, values, words, counts):
             counts[r] = KEPT + 1
             continue
         row = rough[r]
-        to_half_distances(row, halves)
-        least = least_of(row)
+        least = to_half_distances(row, halves)
         if least > best[r] + slack[r]:
             continue
         best[r] = min(best[r], least)
@@ -150,6 +155,38 @@ def nearest_of_all(x, book):
         if gap < least:
             chosen, least = k, gap
     return chosen, least
+
+
+@kernel
+def nearest_upto(x, book, values, bar):
+    """As ``nearest_of_all`` among the codewords whose ``values`` (N,) are at most ``bar``."""
+    chosen, least = -1, np.inf
+    for k in range(book.shape[0]):
+        if values[k] <= bar:
+            gap = squared_gap(x, book[k])
+            if chosen < 0 or gap < least:
+                chosen, least = k, gap
+    return chosen, least
+
+
+@kernel
+def pick(rows, rough, halves, book, slack, measure, assignment, distances):
+    """Write the nearest codeword of every row (R, d), and its squared distance when ``measure``.
+
+    ``rough`` (R, N): the products x.c with all codewords; they are overwritten.
+    """
+    for r in range(rows.shape[0]):
+        gap = -1.0
+        if slack[r] < HUGE:
+            bar = to_half_distances(rough[r], halves) + slack[r]
+            count, chosen = count_upto(rough[r], bar)
+            if count > 1:
+                chosen, gap = nearest_upto(rows[r], book, rough[r], bar)
+        else:
+            chosen, gap = nearest_of_all(rows[r], book)
+        assignment[r] = chosen
+        if measure:
+            distances[r] = gap if gap >= 0.0 else squared_gap(rows[r], book[chosen])
 
 
 @kernel
@@ -224,18 +261,21 @@ def nearest(vectors: np.ndarray, book: np.ndarray, assignment: np.ndarray, dista
     error = 2 * gamma(book.shape[1] + 8)
     tile = min(len(book), TILE_WORDS)
     step = max(PRODUCT_VALUES // tile, 64)
-    nothing = np.empty(0, np.float64 if distances is None else distances.dtype)
+    measure = distances is not None
+    measured = np.empty(0, np.float32) if distances is None else distances
     for start in range(0, len(vectors), step):
-        rows = np.ascontiguousarray(vectors[start : start + step], np.float32)
+        part = slice(start, start + step)
+        rows = np.ascontiguousarray(vectors[part], np.float32)
         slack = np.empty(len(rows), np.float32)
         slacks(rows, error * size, error * size * size, slack)
+        if tile == len(book):
+            pick(rows, rows @ book.T, halves, book, slack, measure, assignment[part], measured[part])
+            continue
         state = _state(len(rows))
         for low in range(0, len(book), tile):
-            part = slice(low, low + tile)
-            sieve(rows @ book[part].T, halves[part], slack, low, *state)
-        part = slice(start, start + step)
-        measured = nothing if distances is None else distances[part]
-        settle(rows, book, slack, *state, distances is not None, assignment[part], measured)
+            words = slice(low, low + tile)
+            sieve(rows @ book[words].T, halves[words], slack, low, *state)
+        settle(rows, book, slack, *state, measure, assignment[part], measured[part])
 
 
 def _state(rows: int) -> tuple[np.ndarray, ...]:

@@ -27,21 +27,28 @@ class KMeans:
 
 
 def kmeans(
-    vectors: np.ndarray, clusters: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4, trials: int = 1
+    vectors: np.ndarray,
+    clusters: int,
+    *,
+    seed: int,
+    iterations: int = 25,
+    tolerance: float = 1e-4,
+    trials: int = 1,
+    initial: np.ndarray | None = None,
 ) -> KMeans:
     """Cluster ``vectors`` (rows, d) into ``clusters`` groups; the same arguments give the same result.
 
     Stops when the inertia improves by less than ``tolerance`` (relative). With fewer distinct rows than clusters
     some centroids coincide and the later ones stay empty. Seeding: Arthur and Vassilvitskii 2007, on a random
     part of at most ``SEEDING_ROWS_PER_CLUSTER * clusters`` rows; with ``trials`` above 1 the best of so many rows drawn
-    each time, see ``greedy_trials``. Raises ValueError on empty or non-finite input.
+    each time, see ``greedy_trials``; none with ``initial`` centroids. Raises ValueError on empty or non-finite input.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) == 0 or clusters < 1:
         raise ValueError(f"k-means needs a non-empty matrix and clusters >= 1, got {vectors.shape} and {clusters}")
     if not np.isfinite(vectors).all():
         raise ValueError("k-means got NaN or infinite values")
-    centroids = _seeds(vectors, clusters, seed, trials)
+    centroids = _seeds(vectors, clusters, seed, trials) if initial is None else initial
     assignment, distances = nearest(vectors, centroids)
     inertia = float(distances.sum(dtype=np.float64))
     for _ in range(iterations):
@@ -77,7 +84,7 @@ def sampled(vectors: np.ndarray, rows: int, *purpose: str | int, seed: int) -> n
 
 def greedy_trials(clusters: int) -> int:
     """Return how many rows to try for each seed: 2 + log k as scikit-learn does, fewer where that takes minutes."""
-    return 2 + int(np.log(clusters)) if clusters <= 1024 else 2
+    return 2 + int(np.log(clusters)) if clusters <= 4096 else 2
 
 
 def _seeds(vectors: np.ndarray, clusters: int, seed: int, trials: int) -> np.ndarray:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparcode.quantize.beam import Stack, last_gaps, search, stack_of
-from sparcode.quantize.kmeans import greedy_trials, kmeans, sampled
+from sparcode.quantize.kmeans import KMeans, greedy_trials, kmeans, sampled
 from sparcode.seeding import derive
 
 ROWS_PER_WORD = 256
 """Rows k-means sees for every codeword of the largest book, at most."""
+FEWEST_ROWS = 32
 
 
 def fit(
@@ -35,13 +36,22 @@ def fit(
     rest = vectors.copy()
     books = []
     for level, size in enumerate(sizes):
-        level_seed, trials = derive(seed, "residual", level), greedy_trials(size)
-        found = kmeans(rest, size, seed=level_seed, iterations=iterations, trials=trials)
+        found = _clustered(rest, size, derive(seed, "residual", level), iterations)
         rest -= found.centroids[found.assignment]
         books.append(found.centroids)
     for _ in range(refine):
         books = refined(vectors, books, beam)
     return books
+
+
+def _clustered(rest: np.ndarray, size: int, seed: int, iterations: int) -> KMeans:
+    """Cluster all rows, starting where a quarter of them settled if that is enough rows to tell."""
+    few = rest[::4]
+    if len(few) < FEWEST_ROWS * size or iterations < 5:
+        return kmeans(rest, size, seed=seed, iterations=iterations, trials=greedy_trials(size))
+    first = iterations * 3 // 5
+    start = kmeans(few, size, seed=seed, iterations=first, trials=greedy_trials(size)).centroids
+    return kmeans(rest, size, seed=seed, iterations=iterations - first, initial=start)
 
 
 def refined(vectors: np.ndarray, books: list[np.ndarray], beam: int) -> list[np.ndarray]:

@@ -59,13 +59,28 @@ def test_better_words_push_out_what_was_kept(monkeypatch):
     assert nearest(vectors, book)[0].tolist() == [nearest_word(x, book) for x in vectors]
 
 
-def test_kernels_equal_their_python_source(monkeypatch):
+def literal_half_distances(row: np.ndarray, halves: np.ndarray) -> np.float32:
+    row[:] = halves - row
+    return row.min()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=70), st.floats(width=32, allow_nan=False))
+def test_least_and_count_equal_numpy(numbers, bar):
+    row = np.array(numbers, np.float32)
+    assert exact.least_of(row) == row.min() == exact.to_half_distances(-row, np.zeros_like(row))
+    assert exact.count_upto(row, np.float32(bar)) == ((row <= bar).sum(), np.flatnonzero(row <= bar).sum())
+
+
+@pytest.mark.parametrize("tile", [7, 1024])
+def test_kernels_equal_their_python_source(monkeypatch, tile):
+    monkeypatch.setattr(exact, "TILE_WORDS", tile)
     rows, book = RNG.integers(-1, 2, (6, 5)).astype("f"), RNG.integers(-1, 2, (30, 5)).astype("f")
     fast = nearest(rows, book)
-    for name in ("sieve", "settle", "slacks", "squared_gap", "length_of", "keep", "to_half_distances", "count_upto",
+    for name in ("sieve", "settle", "slacks", "squared_gap", "length_of", "keep", "count_upto", "pick", "nearest_upto",
                  "nearest_of_all", "nearest_of_some"):  # fmt: skip
         monkeypatch.setattr(exact, name, getattr(exact, name).py_func)
-    monkeypatch.setattr(exact, "least_of", lambda row: row.min())
+    monkeypatch.setattr(exact, "to_half_distances", literal_half_distances)
     slow = nearest(rows, book)
     assert np.array_equal(fast[0], slow[0])
     assert np.array_equal(fast[1], slow[1])
