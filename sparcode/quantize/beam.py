@@ -23,8 +23,8 @@ import numpy as np
 
 from sparcode.quantize.exact import (
     HUGE,
+    LARGEST,
     count_upto,
-    counting,
     gamma,
     half_norms,
     kernel,
@@ -37,9 +37,10 @@ from sparcode.quantize.exact import (
 
 TABLE_WORDS = 4096
 """Up to so many codewords the table of their products is made: 64 MiB."""
-BLOCK_VALUES = 1 << 17
-STRIDE = 16
-_LARGEST = np.float32(np.inf)
+BLOCK_VALUES = 1 << 18
+COLUMN = 16
+MANY = 16
+INFINITE = np.float32(np.inf)
 
 
 class Stack(NamedTuple):
@@ -133,61 +134,129 @@ def residuals(rows, beams, words, starts, level, out):
 @kernel
 def fill_values(products, halves, table, starts, level, code, known, out):
     """Fill ``out`` (N,) with the screened values of one code extended by every codeword of ``level``."""
-    first = starts[level]
+    first, stop = starts[level], starts[level + 1]
+    half = halves[first:stop]
+    if table.shape[0] == 0 or level == 0:
+        for k in range(out.shape[0]):
+            out[k] = known + (half[k] - products[k])
+        return
+    row = table[starts[0] + code[0], first:stop]
     for k in range(out.shape[0]):
-        out[k] = known + (halves[first + k] - products[k])
-    if table.shape[0]:
-        for p in range(level):
-            row = table[starts[p] + code[p], first : first + out.shape[0]]
-            for k in range(out.shape[0]):
-                out[k] += row[k]
-
-
-@counting
-def any_upto(values, bar):
-    """Tell whether one of ``values`` is at most ``bar``."""
-    found = np.int32(0)
-    for k in range(values.shape[0]):
-        found |= np.int32(values[k] <= bar)
-    return found != 0
+        out[k] = known + (half[k] - products[k]) + row[k]
+    for p in range(1, level):
+        row = table[starts[p] + code[p], first:stop]
+        for k in range(out.shape[0]):
+            out[k] += row[k]
 
 
 @kernel
-def least_bar(values, keep, ladder):
-    """Return the ``keep``-th smallest of ``values``; ``ladder`` (keep,) is scratch."""
-    if keep == 1:
-        return least_of(values)
-    ladder[:] = _LARGEST
-    last = keep - 1
-    for low in range(0, values.shape[0], STRIDE):
-        part = values[low : low + STRIDE]
-        if any_upto(part, ladder[last]):
-            for i in range(part.shape[0]):
-                if part[i] < ladder[last]:
-                    place = last
-                    while place > 0 and ladder[place - 1] > part[i]:
-                        ladder[place] = ladder[place - 1]
-                        place -= 1
-                    ladder[place] = part[i]
+def ordered(bits):
+    """Return an integer in the order of the floats for the bits of one, and for that integer the bits again."""
+    return np.int32(bits ^ (np.int32(bits >> np.int32(31)) & LARGEST))
+
+
+@kernel
+def as_float(value):
+    """Return the float32 of an ordered integer."""
+    return np.int32(ordered(value)).view(np.float32)
+
+
+@kernel
+def fill_minima(values, minima):
+    """Fill ``minima`` (m,) int32 with the least of the values at places j, j + m, j + 2 m .. as ordered integers."""
+    columns = minima.shape[0]
+    bits = values.view(np.int32)
+    minima[:] = LARGEST
+    for low in range(0, bits.shape[0], columns):
+        row = bits[low : low + columns]
+        for j in range(row.shape[0]):
+            value = ordered(row[j])
+            minima[j] = value if value < minima[j] else minima[j]
+
+
+@kernel
+def sort_few(places):
+    """Sort a few integers in place."""
+    for i in range(1, places.shape[0]):
+        place, value = i, places[i]
+        while place > 0 and places[place - 1] > value:
+            places[place] = places[place - 1]
+            place -= 1
+        places[place] = value
+
+
+@kernel
+def climb(value, ladder):
+    """Put ``value`` into the ascending ``ladder`` of the least numbers seen if it is below the last."""
+    place = ladder.shape[0] - 1
+    if value < ladder[place]:
+        while place > 0 and ladder[place - 1] > value:
+            ladder[place] = ladder[place - 1]
+            place -= 1
+        ladder[place] = value
+
+
+@kernel
+def next_minimum(minima, above):
+    """Return the least of ``minima`` that exceeds ``above``, LARGEST if there is none."""
+    least = LARGEST
+    for j in range(minima.shape[0]):
+        value = minima[j] if minima[j] > above else LARGEST
+        least = value if value < least else least
+    return least
+
+
+@kernel
+def bound_of(minima, ladder):
+    """Return a number that at least k values do not exceed, k = len(ladder) <= columns: the k-th least minimum or more.
+
+    Of few the k-th distinct one, in passes that vectorise; of many the k-th by insertion.
+    """
+    last = ladder.shape[0] - 1
+    if last < MANY:
+        least = np.int32(-LARGEST - 1)
+        for _ in range(last + 1):
+            least = next_minimum(minima, least)
+        return INFINITE if least == LARGEST else as_float(least)
+    ladder[:] = INFINITE
+    for j in range(minima.shape[0]):
+        climb(as_float(minima[j]), ladder)
     return ladder[last]
 
 
 @kernel
-def list_upto(values, bar, found):
-    """Write the places of values up to ``bar`` into ``found``, ascending; return their number."""
-    count, places = count_upto(values, bar)
-    if count == 1:
-        found[0] = places
-        return 1
+def list_upto(values, minima, bar, found):
+    """Write the places of values up to ``bar`` into ``found``, column by column; return their number."""
     count = 0
-    for low in range(0, values.shape[0], STRIDE):
-        part = values[low : low + STRIDE]
-        if any_upto(part, bar):
-            for i in range(part.shape[0]):
-                if part[i] <= bar:
-                    found[count] = low + i
+    for j in range(minima.shape[0]):
+        if as_float(minima[j]) <= bar:
+            for i in range(j, values.shape[0], minima.shape[0]):
+                if values[i] <= bar:
+                    found[count] = i
                     count += 1
     return count
+
+
+@kernel
+def contenders(values, slack, minima, ladder, found):
+    """Write the places of the values that may be among the k least, k = len(ladder), ascending; return their number."""
+    if ladder.shape[0] == 1:
+        count, found[0] = count_upto(values, least_of(values) + slack)
+        if count == 1:
+            return 1
+    fill_minima(values, minima)
+    count = list_upto(values, minima, bound_of(minima, ladder) + slack, found)
+    ladder[:] = INFINITE
+    for i in range(count):
+        climb(values[found[i]], ladder)
+    bar = ladder[ladder.shape[0] - 1] + slack
+    left = 0
+    for i in range(count):
+        if values[found[i]] <= bar:
+            found[left] = found[i]
+            left += 1
+    sort_few(found[:left])
+    return left
 
 
 @kernel
@@ -212,7 +281,7 @@ def choose(found, count, keep, gaps):
                 best = i
         found[slot], found[best] = found[best], found[slot]
         gaps[slot], gaps[best] = gaps[best], gaps[slot]
-    found[:keep].sort()
+    sort_few(found[:keep])
 
 
 @kernel
@@ -226,6 +295,7 @@ def extend(rows, lengths, products, stack, level, beams, known, next_beams, next
     live, keep = beams.shape[1], next_beams.shape[1]
     size = starts[level + 1] - starts[level]
     values, found, gaps = np.empty(live * size, np.float32), np.empty(live * size, np.int32), np.empty(live * size)
+    minima = np.empty(max(live * size // COLUMN, min(live * size, 64)), np.int32)
     ladder, rest = np.empty(keep, np.float32), np.empty(rows.shape[1])
     shared = 0 if live == 1 else 1
     slope, offset = stack.slopes[shared, level], stack.offsets[shared, level]
@@ -238,7 +308,7 @@ def extend(rows, lengths, products, stack, level, beams, known, next_beams, next
                 row = products[r * live + b] if each else products[r]
                 fill_values(row, stack.halves, table, starts, level, beams[r, b], known[r, b],
                             values[b * size : (b + 1) * size])  # fmt: skip
-            count = list_upto(values, least_bar(values, keep, ladder) + slack, found)
+            count = contenders(values, slack, minima, ladder, found)
         else:
             for i in range(count):
                 found[i] = i

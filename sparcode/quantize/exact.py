@@ -31,7 +31,7 @@ HUGE = 1e30
 quiet: Any = np.errstate(over="ignore", invalid="ignore")
 
 _ROUNDING = 2.0**-24
-_LARGEST = np.int32(0x7FFFFFFF)
+LARGEST = np.int32(0x7FFFFFFF)
 _SIGN_PLACE = np.int32(31)
 
 
@@ -74,25 +74,25 @@ def length_of(x):
 @kernel
 def least_of(row):
     """Return the least number of ``row``, which holds no NaN: as integers in the same order, that vectorises."""
-    least = _LARGEST
+    least = LARGEST
     bits = row.view(np.int32)
     for k in range(bits.shape[0]):
-        ordered = np.int32(bits[k] ^ (np.int32(bits[k] >> _SIGN_PLACE) & _LARGEST))
+        ordered = np.int32(bits[k] ^ (np.int32(bits[k] >> _SIGN_PLACE) & LARGEST))
         least = ordered if ordered < least else least
-    return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & _LARGEST)).view(np.float32)
+    return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & LARGEST)).view(np.float32)
 
 
 @kernel
 def to_half_distances(row, halves):
     """Replace the products x.c in ``row`` (N,) by |c|^2 / 2 - x.c and return the least, see ``least_of``."""
-    least = _LARGEST
+    least = LARGEST
     for k in range(row.shape[0]):
         value = halves[k] - row[k]
         row[k] = value
         bits = np.float32(value).view(np.int32)
-        ordered = np.int32(bits ^ (np.int32(bits >> _SIGN_PLACE) & _LARGEST))
+        ordered = np.int32(bits ^ (np.int32(bits >> _SIGN_PLACE) & LARGEST))
         least = ordered if ordered < least else least
-    return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & _LARGEST)).view(np.float32)
+    return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & LARGEST)).view(np.float32)
 
 
 @counting

@@ -92,7 +92,20 @@ def test_search_kernels_equal_their_python_source(monkeypatch):
     stack = beam.stack_of(books)
     fast, slow = np.empty((5, 3), np.int32), np.empty((5, 3), np.int32)
     beam.search(rows, stack, 4, fast)
-    for name in ("extend", "fill_values", "least_bar", "list_upto", "measured", "choose", "any_upto", "fill_lengths"):
+    for name in (
+        "extend",
+        "fill_values",
+        "bound_of",
+        "next_minimum",
+        "sort_few",
+        "list_upto",
+        "measured",
+        "choose",
+        "climb",
+        "contenders",
+        "fill_minima",
+        "fill_lengths",
+    ):
         monkeypatch.setattr(beam, name, getattr(beam, name).py_func)
     beam.search(rows, stack, 4, slow)
     assert np.array_equal(fast, slow)
@@ -100,3 +113,15 @@ def test_search_kernels_equal_their_python_source(monkeypatch):
     for kernel, out in zip((beam.last_gaps, beam.last_gaps.py_func), costs, strict=True):
         kernel(rows, fast, stack.words, stack.starts, out)
     assert np.array_equal(*costs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 300), st.integers(1, 40), st.sampled_from([0.0, 0.1, 3.0]))
+def test_contenders_are_all_that_may_be_among_the_least(seed, count, keep, slack):
+    rng = np.random.default_rng(seed)
+    values = rng.choice([rng.normal(size=count), rng.integers(-3, 3, count)]).astype("f")
+    keep = min(keep, count)
+    minima = np.empty(max(count // beam.COLUMN, min(count, 64)), np.int32)
+    found = np.empty(count, np.int32)
+    many = beam.contenders(values, np.float32(slack), minima, np.empty(keep, np.float32), found)
+    assert found[:many].tolist() == np.flatnonzero(values <= np.sort(values)[keep - 1] + np.float32(slack)).tolist()

@@ -125,6 +125,7 @@ def test_residual_and_product_codes_are_those_of_the_quantizers() -> None:
         ("rq-kmeans", {"codebook_size": 1}, "codebook_size=1"),
         ("rq-kmeans", {"beam": 0}, "beam=0"),
         ("rq-kmeans", {"beam": 1000}, "beam=1000"),
+        ("rq-kmeans", {"codebooks": 3, "codebook_size": 2048, "refine": 1}, "at most 4,096 codewords"),
         ("rq-kmeans", {"bean": 2}, "did you mean 'beam'"),
         ("rq-kmeans", {"codebooks": 2, "codebook_size": [4]}, "one each"),
         ("pq", {"codebooks": 5}, "does not divide the width 12"),

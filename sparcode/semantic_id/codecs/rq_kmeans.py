@@ -14,6 +14,8 @@ from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_
 from sparcode.semantic_id.codecs.checks import enough_items, whole_number
 
 LARGEST_BEAM = 256
+MOST_REFINED = 4096
+"""Codewords of all books that are refined together: a matrix of their number squared, float64, 128 MiB."""
 
 
 class RQKMeans(BaseCodec):
@@ -61,6 +63,8 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
         whole_number(name, taken[name], least)
     if taken["beam"] > LARGEST_BEAM:
         raise ConfigError(f"beam={taken['beam']}: at most {LARGEST_BEAM} expected")
+    if taken["refine"] and sum(sizes) > MOST_REFINED:
+        raise ConfigError(f"refine={taken['refine']}: at most {MOST_REFINED:,} codewords in all, found {sum(sizes):,}")
     enough_items("rq-kmeans", vectors, sizes)
     return RQKMeans(residual.fit(vectors, sizes, seed=seed, **taken), taken)
 
