@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparcode.quantize import beam as beam_module
 from sparcode.quantize import product, residual
-from sparcode.quantize.rotation import balanced_axes, mapped
+from sparcode.quantize.rotation import balanced_axes, map_rows, mapped
 from tests.quantize.literal import beam_code, gap, greedy_code, mapped_row, nearest_word
 
 RNG = np.random.default_rng(0)
@@ -164,6 +164,11 @@ def test_maps_sum_in_one_order():
     whole = mapped(VECTORS, matrix, offset)
     assert np.array_equal(whole[5:6], mapped(VECTORS[5:6], matrix, offset))
     assert np.array_equal(whole[5], mapped_row(VECTORS[5], offset, matrix))
+    for part in (VECTORS[:4], np.ascontiguousarray(VECTORS[:4, :7])):
+        out = np.empty((4, 7), np.float32), np.empty((4, 7), np.float32)
+        for kernel, filled in zip((map_rows, map_rows.py_func), out, strict=True):
+            kernel(part, offset[: part.shape[1]], matrix[: part.shape[1]], filled)
+        assert np.array_equal(*out)
 
 
 def test_axes_are_dealt_so_that_variances_balance():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,7 +88,9 @@ def test_kernels_equal_their_python_source(monkeypatch, tile):
     assert np.array_equal(fast[1], slow[1])
 
 
-def test_search_kernels_equal_their_python_source(monkeypatch):
+@pytest.mark.parametrize("table", [0, 4096])
+def test_search_kernels_equal_their_python_source(monkeypatch, table):
+    monkeypatch.setattr(beam, "TABLE_WORDS", table)
     rows = RNG.normal(size=(5, 6)).astype("f")
     books = [RNG.integers(-1, 2, (20, 6)).astype("f") for _ in range(3)]
     stack = beam.stack_of(books)
@@ -94,6 +98,7 @@ def test_search_kernels_equal_their_python_source(monkeypatch):
     beam.search(rows, stack, 4, fast)
     for name in (
         "extend",
+        "residuals",
         "fill_values",
         "bound_of",
         "next_minimum",
@@ -109,6 +114,7 @@ def test_search_kernels_equal_their_python_source(monkeypatch):
         monkeypatch.setattr(beam, name, getattr(beam, name).py_func)
     beam.search(rows, stack, 4, slow)
     assert np.array_equal(fast, slow)
+    assert np.array_equal(beam.as_float.py_func(np.int32(-7)), beam.as_float(np.int32(-7)), equal_nan=True)
     costs = np.empty((5, 20), np.float32), np.empty((5, 20), np.float32)
     for kernel, out in zip((beam.last_gaps, beam.last_gaps.py_func), costs, strict=True):
         kernel(rows, fast, stack.words, stack.starts, out)
@@ -125,3 +131,38 @@ def test_contenders_are_all_that_may_be_among_the_least(seed, count, keep, slack
     found = np.empty(count, np.int32)
     many = beam.contenders(values, np.float32(slack), minima, np.empty(keep, np.float32), found)
     assert found[:many].tolist() == np.flatnonzero(values <= np.sort(values)[keep - 1] + np.float32(slack)).tolist()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_stay_inside_the_arrays(bad):
+    rows, book = RNG.normal(size=(4, 6)).astype("f"), RNG.normal(size=(40, 6)).astype("f")
+    rows[2, 3] = bad
+    clean = nearest(rows[:2], book)[0]
+    assignment = nearest(rows, book)[0]
+    assert np.array_equal(assignment[:2], clean)
+    assert 0 <= assignment[2] < 40
+    codes = np.empty((4, 2), np.int32)
+    beam.search(rows, beam.stack_of([book, book]), 3, codes)
+    assert (codes >= 0).all()
+    assert (codes < 40).all()
+
+
+@pytest.mark.parametrize("words", [512, 3000])
+def test_memory_does_not_hold_all_distances(words):
+    rows, book = RNG.normal(size=(8000, 32)).astype("f"), RNG.normal(size=(words, 32)).astype("f")
+    assignment = np.empty(len(rows), np.int32)
+    exact.nearest(rows[:10], book, assignment[:10])
+    tracemalloc.start()
+    exact.nearest(rows, book, assignment)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * (2 * exact.PRODUCT_VALUES + 8 * book.size)
+    assert peak < 0.5 * 4 * len(rows) * words
+
+
+def test_read_only_and_mapped_arrays_are_read(tmp_path):
+    rows, book = RNG.normal(size=(50, 6)).astype("f"), RNG.normal(size=(9, 6)).astype("f")
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    book.setflags(write=False)
+    assert np.array_equal(nearest(mapped, book)[0], nearest(rows, book.copy())[0])

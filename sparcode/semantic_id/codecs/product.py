@@ -77,7 +77,8 @@ def _prepared(
     whole_number("rows_per_word", taken["rows_per_word"], 1)
     equal_parts(kind, vectors.shape[1], len(sizes))
     enough_items(kind, vectors, sizes)
-    return taken, sizes, sampled(vectors, taken["rows_per_word"] * max(sizes), "product sample", seed=seed)
+    rows = sampled(vectors, taken["rows_per_word"] * max(sizes), "product sample", seed=seed)
+    return taken, sizes, np.ascontiguousarray(rows, np.float32)
 
 
 def open_codec(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ProductCodes:
