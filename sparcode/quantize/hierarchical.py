@@ -38,30 +38,46 @@ class Tree:
 def fit(vectors: np.ndarray, sizes: Sequence[int], *, seed: int, iterations: int = 25) -> Tree:
     """Return the tree of ``vectors`` (n, d): k-means of the rows of every node into sizes[l] children."""
     vectors = np.ascontiguousarray(vectors, np.float32)
-    owner, nodes = np.zeros(len(vectors), np.int64), 1
+    whole_rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
+    identity = np.unique(whole_rows, return_inverse=True)[1].astype(np.int64)
     tree = Tree(vectors.mean(axis=0, dtype=np.float64).astype(np.float32), [], [])
+    owner, nodes = np.zeros(len(vectors), np.int64), 1
     for level, size in enumerate(sizes):
-        order = np.argsort(owner, kind="stable")
-        bounds = np.searchsorted(owner[order], np.arange(nodes + 1))
-        children, counts = [], np.empty(nodes, np.int64)
-        for node in range(nodes):
-            rows = order[bounds[node] : bounds[node + 1]]
-            words, own = _children(vectors[rows], size, derive(seed, "hierarchical", level, node), iterations)
-            owner[rows] = own
-            children.append(words)
-            counts[node] = len(words)
-        tree.words.append(np.concatenate(children))
-        tree.indptr.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        owner[order] += np.repeat(tree.indptr[-1][:-1], np.diff(bounds))
-        nodes = len(tree.words[-1])
+        # Children of any node in any order, and for every row its child; then put into the order of the nodes.
+        small = np.bincount(owner, minlength=nodes)[owner] <= size
+        parents, words, child = _distinct_rows(vectors, owner, identity, small)
+        by_node = np.argsort(owner, kind="stable")
+        bounds, count = np.searchsorted(owner[by_node], np.arange(nodes + 1)), len(words[0])
+        for node in np.unique(owner[~small]):
+            rows = by_node[bounds[node] : bounds[node + 1]]
+            centroids, own = _clusters(vectors[rows], size, derive(seed, "hierarchical", level, int(node)), iterations)
+            child[rows] = count + own
+            count += len(centroids)
+            parents.append(np.full(len(centroids), node))
+            words.append(centroids)
+        parent = np.concatenate(parents)
+        order = np.argsort(parent, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        tree.words.append(np.concatenate(words)[order])
+        tree.indptr.append(np.searchsorted(parent[order], np.arange(nodes + 1)).astype(np.int64))
+        owner, nodes = place[child], len(order)
     return tree
 
 
-def _children(rows: np.ndarray, size: int, seed: int, iterations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the children (at most size, d) of a node and the child of every row; every child has rows."""
-    if len(rows) <= size:
-        distinct, own = np.unique(rows, axis=0, return_inverse=True)
-        return distinct, own.reshape(-1)
+def _distinct_rows(
+    vectors: np.ndarray, owner: np.ndarray, identity: np.ndarray, small: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Return parents and words of the children of nodes with few rows, one a distinct row, and every row's child."""
+    rows, child = np.flatnonzero(small), np.zeros(len(vectors), np.int64)
+    keys = owner[rows] * (int(identity.max()) + 1) + identity[rows]
+    _, first, own = np.unique(keys, return_index=True, return_inverse=True)
+    child[rows] = own
+    return [owner[rows[first]]], [vectors[rows[first]]], child
+
+
+def _clusters(rows: np.ndarray, size: int, seed: int, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most ``size`` centroids (k, d), each with rows, and the one of every row."""
     found = kmeans(rows, size, seed=seed, iterations=iterations, trials=greedy_trials(size))
     used, own = np.unique(found.assignment, return_inverse=True)
     return found.centroids[used], own

@@ -129,3 +129,14 @@ def test_kernels_equal_their_python_source():
     for kernel, out in zip(kernels, costs, strict=True):
         kernel(VECTORS[:40], node, VECTORS[:40], tree.words[1], tree.indptr[1], out)
     assert np.array_equal(*costs)
+
+
+def test_a_tree_of_doubles_has_a_leaf_for_each_distinct_row():
+    vectors = np.repeat(VECTORS[:50], 4, axis=0)
+    tree = hierarchical.fit(vectors, [3, 40], seed=2)
+    codes = hierarchical.encode(vectors, tree)
+    assert len(tree.words[1]) == 50
+    assert np.array_equal(hierarchical.decode(codes, tree), vectors)
+    for words, indptr in zip(tree.words, tree.indptr, strict=True):
+        assert indptr[-1] == len(words)
+        assert (np.diff(indptr) > 0).all()
