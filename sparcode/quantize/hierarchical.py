@@ -38,8 +38,7 @@ class Tree:
 def fit(vectors: np.ndarray, sizes: Sequence[int], *, seed: int, iterations: int = 25) -> Tree:
     """Return the tree of ``vectors`` (n, d): k-means of the rows of every node into sizes[l] children."""
     vectors = np.ascontiguousarray(vectors, np.float32)
-    whole_rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
-    identity = np.unique(whole_rows, return_inverse=True)[1].astype(np.int64)
+    identity = _identity(vectors)
     tree = Tree(vectors.mean(axis=0, dtype=np.float64).astype(np.float32), [], [])
     owner, nodes = np.zeros(len(vectors), np.int64), 1
     for level, size in enumerate(sizes):
@@ -55,14 +54,25 @@ def fit(vectors: np.ndarray, sizes: Sequence[int], *, seed: int, iterations: int
             count += len(centroids)
             parents.append(np.full(len(centroids), node))
             words.append(centroids)
-        parent = np.concatenate(parents)
-        order = np.argsort(parent, kind="stable")
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
+        order, place, indptr = _in_order(np.concatenate(parents), nodes)
         tree.words.append(np.concatenate(words)[order])
-        tree.indptr.append(np.searchsorted(parent[order], np.arange(nodes + 1)).astype(np.int64))
+        tree.indptr.append(indptr)
         owner, nodes = place[child], len(order)
     return tree
+
+
+def _identity(vectors: np.ndarray) -> np.ndarray:
+    """Return a number (n,) int64 of every row's bits: equal for equal rows."""
+    rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
+    return np.unique(rows, return_inverse=True)[1].astype(np.int64)
+
+
+def _in_order(parent: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of children by ``parent``, the place of each in it, and the offsets (nodes + 1,)."""
+    order = np.argsort(parent, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return order, place, np.searchsorted(parent[order], np.arange(nodes + 1)).astype(np.int64)
 
 
 def _distinct_rows(
