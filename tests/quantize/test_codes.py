@@ -43,6 +43,20 @@ def test_product_equals_faiss():
     assert np.allclose(product.decode(product.encode(vectors, books), books), theirs.decode(packed))
 
 
+@pytest.mark.parametrize("beam", [1, 5])
+def test_residual_equals_faiss(beam):
+    faiss = pytest.importorskip("faiss")
+    vectors = np.random.default_rng(3).normal(size=(1500, 16)).astype("f")
+    books = residual.fit(vectors, [256, 256, 256], seed=1, iterations=3)
+    theirs = faiss.ResidualQuantizer(16, 3, 8)
+    faiss.copy_array_to_vector(np.concatenate([book.ravel() for book in books]), theirs.codebooks)
+    theirs.is_trained, theirs.max_beam_size = True, beam
+    packed = theirs.compute_codes(vectors)
+    codes = residual.encode(vectors, books, beam)
+    assert np.array_equal(codes, packed)
+    assert np.allclose(residual.decode(codes, books), theirs.decode(packed), atol=1e-5)
+
+
 @pytest.mark.parametrize("beam", [1, 2, 5])
 @pytest.mark.parametrize("table", [0, 4096])
 def test_residual_equals_loops(monkeypatch, beam, table):
