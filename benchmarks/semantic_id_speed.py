@@ -1,8 +1,7 @@
 """How fast do the quantizers of semantic IDs fit and encode, beside faiss, on one core and in one process?
 
-Vectors: a mixture of 1000 Gaussians in d dimensions whose variances fall as 1 / rank, turned at random. Rows:
-
-Seconds are processor seconds of one thread.
+Vectors: a mixture of 1000 Gaussians in d dimensions whose variances fall as 1 / rank, turned at random.
+Seconds are processor seconds of one thread. Rows:
 
 * RQ-KMeans 4 x 256, greedy and with a beam of 5, beside ``faiss.ResidualQuantizer`` of the same beam: seconds to fit on
   all vectors and to encode all of them, mean squared error of the decoded vectors. With a beam our books are refined
