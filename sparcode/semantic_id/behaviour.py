@@ -8,9 +8,8 @@ Both know the same pairs: two different items of one history, at most ``window``
                probability ~ count^.75, raise log s(u_i . w_j) + sum_z log s(-u_i . w_z); vectors u
 
 Vectors get length one: a length says how much is known of an item, and would draw the few items with long vectors, not
-what items are alike, into most codewords (Beauty: first digit of RQ-KMeans at perplexity 213 of 256 instead of 63,
-purity of prefixes 3.0 times chance instead of 1.3). Items without a pair get zeros. One seed gives the same vectors;
-everything runs on one thread.
+what items are alike, into most codewords. Items without a pair get zeros. One seed gives the same vectors; everything
+runs on one thread.
 """
 
 # mypy: allow-untyped-defs

@@ -47,7 +47,7 @@ class VectorFacts:
 
 
 def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
-    """Check float32 (n, d), read block by block; memory beyond the matrix is some 40 bytes a row.
+    """Check float32 (n, d), read block by block; memory beyond the matrix is some 260 bytes a row.
 
     DataError names the rows (and ids) of nan or infinite values, and a matrix without variance.
     """
