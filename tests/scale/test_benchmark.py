@@ -85,7 +85,7 @@ def test_the_report_names_each_target_and_its_distance(document: dict[str, Any])
     targets = targets_markdown(document["sizes"])
     assert "p50 of the best graph / ours, k=10" in targets
     assert targets.count("met") + targets.count("missed") >= 8
-    assert "80" not in targets  # the goal of a million items
+    assert ">= 80" not in targets  # the goal of a million items
 
 
 def test_plots_are_written(document: dict[str, Any], tmp_path: Path) -> None:
