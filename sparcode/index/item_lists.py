@@ -17,7 +17,7 @@ from sparcode.index.clustered import clustered_neighbours
 from sparcode.index.transitions import Transitions, count_repeats
 from sparcode.types import Sequences
 
-COMPARED_ITEMS = 150_000
+COMPARED_ITEMS = 50_000
 """Items up to which all pairs are compared; above, sources look into the clusters of targets that suit them best."""
 MERGED_AT_ONCE = 1 << 22
 """Postings merged at a time."""

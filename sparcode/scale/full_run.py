@@ -38,7 +38,10 @@ _BATCH = 4096
 
 @dataclass(frozen=True)
 class Codes:
-    """``books`` M, ``codewords`` N of a book; ``probes`` nearest codes a query reads; ``length`` postings a code."""
+    """``books`` M, ``codewords`` N of a book.
+
+    Of the run that reads learned lists alone: ``probes`` nearest codes a query reads, ``length`` postings a code.
+    """
 
     books: int = 2
     codewords: int = 64
@@ -50,7 +53,7 @@ def write_full_run(catalogue: Catalogue, sample: Run, codes: Codes, out: Path) -
     """Write the run ``out`` without an index: data, model, record. RunError when the sample has no content map."""
     dataset = dataset_of(catalogue)
     save_dataset(dataset, out / "data")
-    config = _config(sample.config, codes)
+    config = updated(sample.config, {"quantizer.books": codes.books, "quantizer.codewords": codes.codewords})
     write_text(out / "config.toml", to_toml(config))
     _write_towers(catalogue, sample, out / "model")
     _write_codes(dataset.train, catalogue.world.items, config, codes, out / "model")
@@ -63,14 +66,6 @@ def write_full_run(catalogue: Catalogue, sample: Run, codes: Codes, out: Path) -
     }  # fmt: skip
     write_json(out / "run.json", record)
     return Run.open(out)
-
-
-def _config(config: Config, codes: Codes) -> Config:
-    changes = {
-        "quantizer.books": codes.books, "quantizer.codewords": codes.codewords,
-        "families.learned.probes": codes.probes, "families.learned.length": codes.length,
-    }  # fmt: skip
-    return updated(config, changes)
 
 
 def dataset_of(catalogue: Catalogue) -> Dataset:

@@ -24,8 +24,6 @@ from sparcode.scale.full_run import write_full_run
 from sparcode.scale.plan import Plan
 
 Report = Callable[[str], None]
-LISTS = {"families.item.enabled": False, "index.policy": "length", "index.length": 256}
-"""Learned lists alone, 256 postings each."""
 
 
 class Prepared(NamedTuple):
@@ -66,7 +64,11 @@ def _make_runs(plan: Plan, folder: Path, report: Report) -> None:
     for name in ("full", "learned", "default"):
         shutil.rmtree(folder / name, ignore_errors=True)
     run = write_full_run(catalogue, Run.open(sample), plan.codes, folder / "full")
-    _linked(run, folder / "learned", LISTS)
+    lists = {
+        "families.item.enabled": False, "families.learned.probes": plan.codes.probes,
+        "index.policy": "length", "index.length": plan.codes.length,
+    }  # fmt: skip
+    _linked(run, folder / "learned", lists)
     (folder / "full").rename(folder / "default")
 
 
