@@ -24,7 +24,7 @@ from sparcode.config import Config, IndexConfig, updated
 from sparcode.errors import BudgetError, ConfigError, CorruptIndexError, RunError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
-from sparcode.index.assembly import assemble, select
+from sparcode.index.assembly import assemble, items_in_no_list, select
 from sparcode.index.budget import LATENCY_SHARE, Cut, bias_cut, budget_cut, density_cut, floor_pairs, length_cut, pi_of
 from sparcode.index.coverage import (
     Coverage,
@@ -207,9 +207,11 @@ class Job:
         made = self.learned
         if made is None:
             index = assemble(self.item_count, None, None, self.items, None, self.words)
-            return index, {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
-        index = assemble(self.item_count, made.stored.codes, made.kept, self.items, made.table, self.words)
-        return index, self._info(made)
+            info = {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
+        else:
+            index = assemble(self.item_count, made.stored.codes, made.kept, self.items, made.table, self.words)
+            info = self._info(made)
+        return index, info | {"items_in_no_list_of": items_in_no_list(index)}
 
     def _learned_lists(self) -> _Learned:
         """Choose codes, score them and cut."""

@@ -343,6 +343,9 @@ def test_every_item_is_in_as_many_lists_as_asked_for_within_the_budget(run, alon
         index = opened(run)
         held = sum(lists_of_items(index, family.name) for family in index.families)
         assert (held >= floor)[seen].all()
+        missing = {family.name: int((lists_of_items(index, family.name) == 0).sum()) for family in index.families}
+        assert summary["items_in_no_list_of"] == missing | {"any": int((held == 0).sum())}
+        assert summary["items_in_no_list"] == missing["learned"]
         kept = summary["learned_postings"] - summary["item_floor_postings"]
         assert merit is None or kept <= merit
         merit = kept
