@@ -381,6 +381,25 @@ def test_item_floor_gives_the_same_bytes_whoever_scores(run):
         assert found == expected, (runner, size)
 
 
+def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch):
+    given = {"budget_mb": 0.0016, "item_floor": 2, "block_codes": 4, "overrides": {"families.item.enabled": False}}
+    build_index(run, **given)
+    expected = content(opened(run))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_cover", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(run, **given)
+    found = sorted((run / "index-work").rglob("cover-*"))
+    assert len(found) > 1
+    found[0].write_bytes(found[0].read_bytes()[:-3])
+    build_index(run, **given)
+    assert content(opened(run)) == expected
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_an_item_floor_that_is_too_dear_names_a_budget_that_is_not(run, alone):
     overrides = {"families.item.enabled": not alone}
