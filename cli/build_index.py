@@ -25,6 +25,10 @@ Postings = Annotated[
 Length = Annotated[
     int | None, typer.Option("--length", metavar="L", min=1, help="length: the L best items of every code.")
 ]
+ItemFloor = Annotated[
+    int | None,
+    typer.Option("--item-floor", metavar="N", min=0, help="budget: items with training events are in N lists or more."),
+]
 Runner = Annotated[
     Literal["serial", "threads", "processes"], typer.Option("--runner", help="Who scores the blocks; same bytes.")
 ]
@@ -39,6 +43,7 @@ def build_index_command(
     budget_mb: BudgetMb = None,
     postings_per_query: Postings = None,
     length: Length = None,
+    item_floor: ItemFloor = None,
     runner: Runner = "serial",
     workers: Workers = None,
     json: options.Json = False,
@@ -49,9 +54,11 @@ def build_index_command(
     stopped; until it is published, queries read the earlier index.
     """
     chosen = choose_policy(policy, bias, density, budget_mb, postings_per_query, length)
+    if item_floor and chosen not in (None, "budget"):
+        raise typer.BadParameter(f"--item-floor belongs to --policy budget, not to --policy {chosen}")
     settings = {
         "bias": bias, "density": density, "budget_mb": budget_mb, "postings_per_query": postings_per_query,
-        "length": length,
+        "length": length, "item_floor": item_floor,
     }  # fmt: skip
     summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers)
     if json:

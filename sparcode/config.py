@@ -217,6 +217,9 @@ class IndexConfig(Section):
     density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
     budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
     postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
+    item_floor: int | None = Field(
+        None, ge=0, description="budget: lists that every item with a training event is in at least; absent: 0"
+    )
     length: int | None = Field(None, ge=1, description="items kept of every code, the best of it")
     block_codes: int = Field(16384, ge=1, description="codes scored as one unit of restart")
 

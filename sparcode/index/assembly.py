@@ -8,7 +8,7 @@ import numpy as np
 
 from sparcode.index.arrays import Arrays
 from sparcode.index.budget import Cut
-from sparcode.index.layout import Family, Index, choose_scale, make_index, pack, quantise
+from sparcode.index.layout import Family, Index, choose_scale, make_index, pack, quantise, unpack
 from sparcode.index.shards import Candidates
 
 
@@ -50,3 +50,15 @@ def assemble(
         np.concatenate(indptrs), np.concatenate(postings), item_count, scale or 1.0, families,
         code_table=codes, code_rows=table,
     )  # fmt: skip
+
+
+def items_in_no_list(index: Index) -> dict[str, int]:
+    """Return how many items no list of a family holds, by its name, and of no family at all, as "any"."""
+    held, missing = np.zeros(index.item_count, bool), {}
+    for family in index.families:
+        low, high = int(index.indptr[family.first_row]), int(index.indptr[family.stop_row])
+        own = np.zeros(index.item_count, bool)
+        own[unpack(index.postings[low:high])[0]] = True
+        missing[family.name] = int((~own).sum())
+        held |= own
+    return missing | {"any": int((~held).sum())}

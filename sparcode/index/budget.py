@@ -8,6 +8,9 @@ price ``lam`` for memory and ``mu`` for latency the traffic-weighted score kept 
 A read budget alone needs ``lam = 0``. A storage budget alone leaves ``mu`` free; it is half the single cut of the same
 size, because pure memory pricing (mu = 0) makes the lists of busy codes too long to read.
 
+Floors stand before prices: every list keeps its best few, and with an item floor every item stands in so many lists
+(``index.coverage``); what they cost is paid first.
+
 ``length`` keeps the best L items of every code, whatever they score.
 """
 
@@ -19,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from sparcode.errors import BudgetError
+from sparcode.index.coverage import Coverage
 from sparcode.index.reservoir import largest
 from sparcode.index.shards import Candidates
 from sparcode.index.survivors import best_first, key_of
@@ -33,6 +37,7 @@ class Cut:
     """What a policy decided: ``kept`` (P,) bool over the candidates and ``offset``: stored value = S + offset.
 
     ``exhausted``: every candidate is kept and the policy wanted more; score again with a lower threshold.
+    ``for_items``: postings that only the item floor keeps.
     """
 
     kept: np.ndarray
@@ -40,6 +45,7 @@ class Cut:
     mu: float
     lam: float
     exhausted: bool = False
+    for_items: int = 0
 
 
 def bias_cut(candidates: Candidates, bias: float) -> Cut:
@@ -95,37 +101,51 @@ def budget_cut(
     most_reads: float | None = None,
     reads: np.ndarray | None = None,
     lam: float | None = None,
+    coverage: Coverage | None = None,
 ) -> Cut:
     """Solve the two-price rule for at most ``most_postings`` postings and ``most_reads`` postings a query.
 
     ``traffic`` (C,) training uses of each code; ``reads`` (C,) mean times a validation query reads the code; every
     list keeps its ``floor`` best. ``zero``: score that counts as nothing (the candidates' threshold or minus the
-    trained bias). ``lam``: the memory price, when it was found beforehand on a sample. Raises BudgetError when the
-    floors alone are too much.
+    trained bias). ``lam``: the memory price, when it was found beforehand on a sample. ``coverage``: lists that items
+    must stand in. Raises BudgetError when the floors alone are too much.
     """
     values = candidates.values.astype(np.float64) - zero
     codes = candidates.codes
     forced = best_of_each(candidates, floor)
     weight = np.zeros(len(traffic)) if reads is None else np.asarray(reads, np.float64)
-    solver = _Solver(values, codes, forced, 1.0 / pi_of(traffic), weight)
+    solver = _Solver(values, codes, candidates.items, forced, 1.0 / pi_of(traffic), weight, coverage)
     solver.refuse_if_impossible(most_postings, most_reads)
     if most_postings is not None and lam is not None:
-        kept, mu, lam = solver.at_price(lam, most_postings, most_reads)
+        merit, mu, lam = solver.at_price(lam, most_postings, most_reads)
     elif most_postings is not None and most_reads is None:
-        kept, mu, lam = solver.by_storage(most_postings)
+        merit, mu, lam = solver.by_storage(most_postings)
     elif most_postings is None and most_reads is not None:
-        kept, mu, lam = solver.by_reads(most_reads)
+        merit, mu, lam = solver.by_reads(most_reads)
     elif most_postings is not None and most_reads is not None:
-        kept, mu, lam = solver.by_both(most_postings, most_reads)
+        merit, mu, lam = solver.by_both(most_postings, most_reads)
     else:
         raise ValueError("a budget needs most_postings, most_reads or both")
-    return Cut(kept, -(zero + _offset(values, kept, forced)), mu + zero, lam, exhausted=bool(kept.all()))
+    kept = solver.covered(merit)
+    offset = -(zero + _offset(values, merit, kept, forced))
+    return Cut(kept, offset, mu + zero, lam, solver.all_of(kept), int(kept.sum() - merit.sum()))
 
 
-def _offset(values: np.ndarray, kept: np.ndarray, forced: np.ndarray) -> float:
-    # The least value kept on merit, so that stored values stay positive under any prices. Postings that only the
-    # floor keeps may lie below it and get the smallest impact.
-    merit = kept & ~forced
+def floor_pairs(candidates: Candidates, floor: int, coverage: Coverage | None) -> np.ndarray:
+    """Return (P,) bool what floors alone keep: the ``floor`` best of each code, and what items then still lack."""
+    forced = best_of_each(candidates, floor)
+    return forced if coverage is None else _covered(forced, candidates.items, candidates.values, coverage)
+
+
+def _covered(kept: np.ndarray, items: np.ndarray, values: np.ndarray, coverage: Coverage) -> np.ndarray:
+    # Highest value, not lowest price: an item that few lists would hold on merit belongs where it says most.
+    return kept | coverage.first(values.astype(np.float64), ~kept, coverage.missing(kept, items))
+
+
+def _offset(values: np.ndarray, merit: np.ndarray, kept: np.ndarray, forced: np.ndarray) -> float:
+    # The least value kept on merit, so that stored values stay positive under any prices. Postings that only
+    # floors keep may lie below it and get the smallest impact.
+    merit = merit & ~forced
     if merit.any():
         return float(values[merit].min())
     return float(values[kept].min()) if kept.any() else 0.0
@@ -155,26 +175,40 @@ def mark_best(indptr, items, values, floor):  # type: ignore[no-untyped-def]
 
 
 class _Solver:
-    """The budget problem on flat arrays; keys are values less the memory price, best keys are kept first."""
+    """The budget problem on flat arrays; keys are values less the memory price, best keys are kept first.
+
+    Its answers are what stays on merit or by the floors of lists; ``covered`` adds what items then lack.
+    """
 
     def __init__(
-        self, values: np.ndarray, codes: np.ndarray, forced: np.ndarray, price: np.ndarray, reads: np.ndarray
-    ) -> None:
-        self.values, self.forced = values, forced
+        self, values: np.ndarray, codes: np.ndarray, items: np.ndarray, forced: np.ndarray, price: np.ndarray,
+        reads: np.ndarray, coverage: Coverage | None,
+    ) -> None:  # fmt: skip
+        self.values, self.items, self.forced, self.coverage = values, items, forced, coverage
         self.codes, self.reads, self.price = codes, reads, price
         self.merit = np.where(forced, np.inf, values)  # what the floor keeps comes first at any price
+        self.open = np.ones(len(values), bool) if coverage is None else ~coverage.reserve
+        self.least = self.covered(forced)
 
     @property
     def cost(self) -> np.ndarray:
         """(P,) float64 reads of each pair by a query."""
         return np.asarray(self.reads[self.codes])
 
+    def covered(self, kept: np.ndarray) -> np.ndarray:
+        """Return ``kept`` (P,) bool and the pairs of highest value of items that lack lists."""
+        return kept if self.coverage is None else _covered(kept, self.items, self.values, self.coverage)
+
+    def all_of(self, kept: np.ndarray) -> bool:
+        """Return whether all pairs are kept that may be kept on merit."""
+        return bool(kept[self.open].all())
+
     def spent(self, kept: np.ndarray) -> float:
         """Return the postings a query reads of the kept pairs (P,) bool."""
         return float(np.bincount(self.codes[kept], minlength=len(self.reads)) @ self.reads)
 
     def refuse_if_impossible(self, most_postings: int | None, most_reads: float | None) -> None:
-        least, least_reads = int(self.forced.sum()), self.spent(self.forced)
+        least, least_reads = int(self.least.sum()), self.spent(self.least)
         if most_postings is not None and most_postings < least:
             raise BudgetError(f"budget of {most_postings} postings found, the shortest lists need {least} postings")
         if most_reads is not None and most_reads < least_reads:
@@ -185,25 +219,25 @@ class _Solver:
     def best(self, lam: float, count: int) -> tuple[np.ndarray, float]:
         """Keep the floors and, by key, as many others as make ``count``; return the mask and the last key kept."""
         keys = self.merit - lam * self.price[self.codes]
-        if count >= len(keys):
-            return np.ones(len(keys), bool), float(keys.min(initial=0.0))
-        kept = np.zeros(len(keys), bool)
-        if count > 0:
-            last = np.partition(keys, len(keys) - count)[len(keys) - count]
-            kept = keys > last
-            kept[np.flatnonzero(keys == last)[: count - int(kept.sum())]] = True  # ties in the order of code and item
-            return kept, float(last)
-        return kept, 0.0
+        if self.coverage is None:
+            return _best(keys, self.open, count)
+        # The best pairs of an item, as many as it needs, cost nothing beyond what the needs cost in any case.
+        first = self.coverage.first(keys, self.open)
+        spare, count = self.open & ~first, count - int(self.coverage.needs.sum())
+        if count >= int(spare.sum()):
+            return _best(keys, self.open, len(keys))
+        kept, last = _best(keys, spare, count)
+        return kept | (first & (keys >= last)), last
 
     def at_price(self, lam: float, count: int, most: float | None) -> tuple[np.ndarray, float, float]:
         kept, last = self.best(lam, count)
-        if most is not None and self.spent(kept) > most:
+        if most is not None and self.spent(self.covered(kept)) > most:
             return self.by_reads(most)
         return kept, last if np.isfinite(last) else 0.0, lam
 
     def by_storage(self, count: int) -> tuple[np.ndarray, float, float]:
         kept, single = self.best(0.0, count)
-        if kept.all() or not np.isfinite(single) or single <= 0.0:
+        if self.all_of(kept) or not np.isfinite(single) or single <= 0.0:
             return kept, 0.0 if not np.isfinite(single) else single, 0.0
         wanted = LATENCY_SHARE * single
         lam = largest(lambda lam: self.best(lam, count)[1] >= wanted, single)
@@ -211,10 +245,13 @@ class _Solver:
         return kept, last, lam
 
     def by_reads(self, most: float) -> tuple[np.ndarray, float, float]:
-        order, cost = np.argsort(-self.merit, kind="stable"), self.cost
+        # Without a memory price the best pairs of an item are those of highest value, so floors are known beforehand.
+        merit, cost = np.where(self.least, np.inf, self.values), self.cost
+        order = np.argsort(-merit, kind="stable")
+        order = order[(self.open | self.least)[order]]
         spent = np.cumsum(cost[order])
         fits = int(np.searchsorted(spent, most * (1 + 1e-12), side="right"))
-        kept = np.zeros(len(order), bool)
+        kept = np.zeros(len(merit), bool)
         kept[order[:fits]] = True
         left = most - (spent[fits - 1] if fits else 0.0)
         for place in order[fits:]:
@@ -224,20 +261,37 @@ class _Solver:
             if 0 < cost[place] <= left:
                 kept[place] = True
                 left -= cost[place]
-        merit = kept & ~self.forced
-        return kept, float(self.values[merit].min()) if merit.any() else 0.0, 0.0
+        free = kept & ~self.least
+        last = float(self.values[free].min()) if free.any() else np.inf
+        return kept & (self.forced | (self.values >= last)), last if free.any() else 0.0, 0.0
 
     def by_both(self, count: int, most: float) -> tuple[np.ndarray, float, float]:
         kept, last = self.best(0.0, count)
-        if self.spent(kept) > most:
+        if self.spent(self.covered(kept)) > most:
             return self.by_reads(most)
-        if kept.all() or not np.isfinite(last) or last <= 0.0:
+        if self.all_of(kept) or not np.isfinite(last) or last <= 0.0:
             return kept, 0.0 if not np.isfinite(last) else last, 0.0
 
         def affordable(lam: float) -> bool:
             mask, key = self.best(lam, count)
-            return key >= 0.0 and self.spent(mask) <= most
+            return key >= 0.0 and self.spent(self.covered(mask)) <= most
 
         lam = largest(affordable, last)
         kept, last = self.best(lam, count)
         return kept, last, lam
+
+
+def _best(keys: np.ndarray, among: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+    """Return the mask of the ``count`` best of the pairs ``among`` (P,) bool, and the last key kept."""
+    places = np.flatnonzero(among)
+    pool = keys[places]
+    if count >= len(pool):
+        return among, float(pool.min(initial=0.0))
+    kept, last = np.zeros(len(keys), bool), np.inf
+    if count > 0:
+        last = float(np.partition(pool, len(pool) - count)[len(pool) - count])
+        kept = among & (keys > last)
+        kept[places[np.flatnonzero(pool == last)[: count - int(kept.sum())]]] = (
+            True  # ties in the order of code and item
+        )
+    return kept, last

@@ -21,11 +21,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.config import Config, IndexConfig, updated
-from sparcode.errors import BudgetError, CorruptIndexError, RunError
+from sparcode.errors import BudgetError, ConfigError, CorruptIndexError, RunError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
-from sparcode.index.assembly import assemble, select
-from sparcode.index.budget import LATENCY_SHARE, Cut, bias_cut, budget_cut, density_cut, length_cut, pi_of
+from sparcode.index.assembly import assemble, items_in_no_list, select
+from sparcode.index.budget import LATENCY_SHARE, Cut, bias_cut, budget_cut, density_cut, floor_pairs, length_cut, pi_of
+from sparcode.index.coverage import (
+    Coverage,
+    CoverBlock,
+    coverage_of,
+    needed_lists,
+    read_cover,
+    run_cover_block,
+    unsettled,
+    with_reserve,
+)
 from sparcode.index.encoder import Encoder
 from sparcode.index.families import CategoryReader, ItemReader, RowReader, SegmentReader
 from sparcode.index.fit import default_settings, fit_settings
@@ -73,6 +83,7 @@ def build_index(
     budget_mb: float | None = None,
     postings_per_query: float | None = None,
     length: int | None = None,
+    item_floor: int | None = None,
     runner: str = "serial",
     workers: int | None = None,
     block_codes: int | None = None,
@@ -82,17 +93,18 @@ def build_index(
     """Build and publish the index of a run, fit its query settings, and return a JSON-able summary.
 
     Settings that are None come from the run's configuration when none of the policy's is given. ``length``: keep the
-    best so many items of every code. ``progress``: True for a bar on stderr, or a callable that receives blocks done
-    and blocks in all. ``overrides``: dotted keys of the run's configuration that hold for this build alone, e.g.
-    ``{"families.learned.enabled": False}``. Raises BudgetError (naming the smallest feasible budget), ConfigError on
-    contradictory settings, RunError when another build runs.
+    best so many items of every code. ``item_floor``: with a budget, every item with a training event is in at least so
+    many lists, those of all families counted. ``progress``: True for a bar on stderr, or a callable that receives
+    blocks done and blocks in all. ``overrides``: dotted keys of the run's configuration that hold for this build
+    alone, e.g. ``{"families.learned.enabled": False}``. Raises BudgetError (naming the smallest feasible budget),
+    ConfigError on contradictory settings, RunError when another build runs.
     """
     started = time.perf_counter()
     run = Run.open(run_folder)
     run.check_model()
     given = {
         "policy": policy, "bias": bias, "density": density, "budget_mb": budget_mb,
-        "postings_per_query": postings_per_query, "length": length,
+        "postings_per_query": postings_per_query, "length": length, "item_floor": item_floor,
     }  # fmt: skip
     config = updated(run.config, overrides or {})
     settings = resolve_settings(config.index, given, block_codes)
@@ -150,22 +162,39 @@ class Job:
         self.items = None if lists is None else lists._asdict()
         self.list_reads: dict[str, float] = {}
         self.learned: _Learned | None = None
+        self.needs = self._needs()
+
+    def _needs(self) -> np.ndarray | None:
+        """Return how many learned lists each item needs (n,); None without an item floor."""
+        floor = self.settings.item_floor
+        if not floor:
+            return None
+        if not self._has_learned():
+            raise ConfigError("item_floor is met by learned lists and they are off; leave item_floor out")
+        # Lists of categories may be left out after the fit.
+        others = [lists for name, lists in self._lists().items() if name != "category"]
+        return needed_lists(floor, self.run.dataset.train.items, others, self.item_count)
+
+    def _has_learned(self) -> bool:
+        return self.config.families.learned.enabled and self.encoder.spec.get("quantizer") is not None
 
     def _most_item_postings(self) -> int | None:
-        """Return how many postings of item lists a byte budget affords beside one learned code; None without one."""
+        """Return how many postings of item lists a byte budget affords beside the fewest codes; None without one."""
         if self.settings.budget_mb is None:
             return None
         budget, quantizer = self.settings.budget_mb * 1e6, self.encoder.spec.get("quantizer")
         share, reserved = budget, 8 * (self.item_count + 1)
-        if self.config.families.learned.enabled and quantizer is not None:
-            share = ITEM_SHARE * budget
-            reserved += self._fixed_bytes(1, int(quantizer["books"]), int(quantizer["codewords"]))
-            reserved += POSTING_BYTES * min(AFFORDED, self.item_count)
+        if self._has_learned() and quantizer is not None:
+            share, floor = ITEM_SHARE * budget, self.settings.item_floor or 0
+            codes = max(1, floor)
+            reserved += self._fixed_bytes(codes, int(quantizer["books"]), int(quantizer["codewords"]))
+            reserved += POSTING_BYTES * min(AFFORDED, self.item_count) * codes
+            reserved += POSTING_BYTES * floor * len(np.unique(self.run.dataset.train.items))
         return max(0, int(min(share, budget - reserved) // POSTING_BYTES))
 
     def index(self) -> tuple[Index, dict[str, Any]]:
         """Return the finished index and what to remember about it."""
-        if self.config.families.learned.enabled and self.encoder.spec.get("quantizer") is not None:
+        if self._has_learned():
             self.learned = self._learned_lists()
         return self._assembled()
 
@@ -178,9 +207,11 @@ class Job:
         made = self.learned
         if made is None:
             index = assemble(self.item_count, None, None, self.items, None, self.words)
-            return index, {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
-        index = assemble(self.item_count, made.stored.codes, made.kept, self.items, made.table, self.words)
-        return index, self._info(made)
+            info = {"policy": "none", "codes": 0, "postings": int(len(index.postings))} | self.list_info
+        else:
+            index = assemble(self.item_count, made.stored.codes, made.kept, self.items, made.table, self.words)
+            info = self._info(made)
+        return index, info | {"items_in_no_list_of": items_in_no_list(index)}
 
     def _learned_lists(self) -> _Learned:
         """Choose codes, score them and cut."""
@@ -196,6 +227,9 @@ class Job:
         codewords = int(self.encoder.spec["quantizer"]["codewords"])
         if not len(codes):
             raise CorruptIndexError(f"{self.model}/codes.safetensors holds no codes; train the run again")
+        if self.needs is not None and self.needs.max(initial=0) > len(codes):
+            floor = self.settings.item_floor
+            raise ConfigError(f"item_floor of {floor} found, expected at most {len(codes)}, the codes that have lists")
         most = self._affordable_codes(codes.shape[1], codewords)
         return busiest(codes, traffic, codewords, most)
 
@@ -209,13 +243,17 @@ class Job:
     def _affordable_codes(self, books: int, codewords: int) -> int | None:
         if self.settings.budget_mb is None:
             return None
-        left = self.settings.budget_mb * 1e6 - self._fixed_bytes(0, books, codewords)
-        most = int(left // (8 + 2 * books + POSTING_BYTES * min(AFFORDED, self.item_count)))
-        if most < 1:
-            one = self._fixed_bytes(1, books, codewords) + POSTING_BYTES * min(AFFORDED, self.item_count)
+        # What the needs of items may cost is set aside before codes are chosen, so that they fit beside any floor.
+        fewest, needed = (1, 0) if self.needs is None else (max(1, int(self.needs.max())), int(self.needs.sum()))
+        each = POSTING_BYTES * min(AFFORDED, self.item_count)
+        left = self.settings.budget_mb * 1e6 - self._fixed_bytes(0, books, codewords) - POSTING_BYTES * needed
+        most = int(left // (8 + 2 * books + each))
+        if most < fewest:
+            least = self._fixed_bytes(fewest, books, codewords) + each * fewest + POSTING_BYTES * needed
+            floor = "" if self.needs is None else f", {needed:,} postings for item_floor"
             raise BudgetError(
-                f"budget of {self.settings.budget_mb:g} MB found, the smallest feasible is {_up_to(one / 1e6)} MB "
-                "(lists of the other families, offsets, fallback table and one code)"
+                f"budget of {self.settings.budget_mb:g} MB found, the smallest feasible is {_up_to(least / 1e6)} MB "
+                f"(lists of the other families, offsets, fallback table{floor} and {_codes(fewest)})"
             )
         return most
 
@@ -277,7 +315,8 @@ class Job:
                 candidates, cut = self._cut_at_prices(scorer, stored, reads, item_reads, threshold)
             else:
                 candidates = self._score(stored, threshold, self._floor(scorer))
-                cut = self._apply(scorer, candidates, stored, reads, item_reads, threshold)
+                candidates, coverage = self._coverage(stored, candidates, threshold)
+                cut = self._apply(scorer, candidates, stored, reads, item_reads, threshold, coverage=coverage)
             if not cut.exhausted or len(candidates.values) == pairs or self._trained_zero(scorer) == threshold:
                 return candidates, cut
             share = min(1.0, 4 * share)
@@ -289,7 +328,7 @@ class Job:
         price, floor = 1.0 / pi_of(stored.traffic), self._floor(scorer)
         postings, wish = self._limits(stored, item_reads)
         sample = draw(scorer, stored.codes, zero)
-        prices = solve_prices(sample, price, reads, zero, postings, wish, LATENCY_SHARE)
+        prices = solve_prices(sample, price, reads, zero, postings, wish, LATENCY_SHARE, self.needs)
         slack = PRICE_SLACK
         while True:
             keys = sample.values.astype(np.float64) - prices.lam * price[sample.codes]
@@ -297,8 +336,10 @@ class Job:
                 sample.level(keys, most * slack, cost) for most, cost in ((postings, None), (wish, reads)) if most
             ]
             mu = max(zero, *levels)
-            candidates = self._score(stored, (mu + prices.lam * price).astype(np.float32), floor)
-            cut = self._apply(scorer, candidates, stored, reads, item_reads, zero, prices.lam)
+            thresholds = (mu + prices.lam * price).astype(np.float32)
+            candidates = self._score(stored, thresholds, floor)
+            candidates, coverage = self._coverage(stored, candidates, float(thresholds.max()))
+            cut = self._apply(scorer, candidates, stored, reads, item_reads, zero, prices.lam, coverage)
             # A posting of a busy code may not fit where those of others would, had they been scored.
             used = float(np.bincount(candidates.codes[cut.kept], minlength=len(reads)) @ reads)
             short = wish is not None and used < LEAST_USED * wish and cut.kept.sum() < LEAST_USED * (postings or np.inf)
@@ -368,7 +409,7 @@ class Job:
 
     def _apply(
         self, scorer: ListScorer, candidates: Candidates, stored: Stored, reads: np.ndarray,
-        item_reads: float, threshold: float, lam: float | None = None,
+        item_reads: float, threshold: float, lam: float | None = None, coverage: Coverage | None = None,
     ) -> Cut:  # fmt: skip
         pairs = len(stored.codes) * self.item_count
         if self.settings.policy == "global-bias":
@@ -381,13 +422,15 @@ class Job:
         try:
             return budget_cut(
                 candidates, stored.traffic, zero=zero, floor=self._floor(scorer), reads=reads,
-                most_postings=postings, most_reads=wish, lam=lam,
+                most_postings=postings, most_reads=wish, lam=lam, coverage=coverage,
             )  # fmt: skip
         except BudgetError:
-            least = float(np.minimum(np.diff(candidates.indptr), self._floor(scorer)) @ reads) + item_reads
+            needed = floor_pairs(candidates, self._floor(scorer), coverage)
+            least = float(np.bincount(candidates.codes[needed], minlength=len(reads)) @ reads) + item_reads
+            floors = "shortest lists" + (" and item_floor" if self.needs is not None else "")
             raise BudgetError(
                 f"budget of {self.settings.postings_per_query or self.settings.budget_mb:g} found, too small for the "
-                f"shortest lists; the smallest feasible is {_up_to(least)} postings a query"
+                f"{floors}; the smallest feasible is {_up_to(least)} postings a query"
             ) from None
 
     def _score(self, stored: Stored, threshold: float | np.ndarray, floor: int) -> Candidates:
@@ -409,6 +452,25 @@ class Job:
         self.score_seconds += time.perf_counter() - began
         return read_shards(blocks)
 
+    def _coverage(self, stored: Stored, candidates: Candidates, threshold: float) -> tuple[Candidates, Coverage | None]:
+        """Add the best pairs of items that may be left over; all pairs above ``threshold`` are candidates."""
+        if self.needs is None:
+            return candidates, None
+        needs, began = unsettled(candidates, self.needs, threshold), time.perf_counter()
+        content = json.dumps([self.run.model_hash, self.settings.block_codes]).encode()
+        folder = self.work / hashlib.sha256(content + stored.codes.tobytes() + needs.tobytes()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / "cover.safetensors", {"codes": stored.codes, "needs": needs})
+        size, count = self.settings.block_codes, len(stored.codes)
+        blocks = [
+            CoverBlock(str(self.model), str(folder), start, min(start + size, count)) for start in range(0, count, size)
+        ]
+        for _ in self.runner.map_blocks(run_cover_block, blocks):
+            pass
+        together, reserve = with_reserve(candidates, read_cover(blocks, needs))
+        self.score_seconds += time.perf_counter() - began
+        return together, coverage_of(together.items, self.needs, reserve)
+
     def _info(self, made: _Learned) -> dict[str, Any]:
         stored, kept, cut = made.stored, made.kept, made.cut
         lengths = np.diff(kept.indptr)
@@ -427,6 +489,7 @@ class Job:
             "mean_list": float(lengths.mean()), "longest_list": int(lengths.max(initial=0)),
             "empty_lists": int((lengths == 0).sum()),
             "items_in_no_list": int((np.bincount(kept.items, minlength=self.item_count) == 0).sum()),
+            "item_floor_postings": cut.for_items,
             "postings_per_query": mean, "validation_queries": made.queries,
         } | word_postings | self.list_info  # fmt: skip
 
@@ -462,6 +525,10 @@ def _up_to(value: float) -> str:
 
     step = 10.0 ** (floor(log10(value)) - 3) if value > 0 else 1.0
     return f"{ceil(value / step - 1e-9) * step:.6g}"
+
+
+def _codes(count: int) -> str:
+    return "one code" if count == 1 else f"{count} codes"
 
 
 def _digest(content: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sparcode.index.coverage import coverage_of
 from sparcode.index.scoring import ListScorer
 from sparcode.index.shards import collect, unshifted
 from sparcode.index.survivors import Survivors
@@ -27,18 +28,25 @@ STEPS_UP, STEPS_BETWEEN = 60, 24
 
 
 class Reservoir(NamedTuple):
-    """Sampled pairs above a threshold: ``codes`` (X,) i32, ``values`` (X,) f32, ``weights`` (X,) f64, pairs each is."""
+    """Sampled pairs above a threshold: ``codes`` (X,) i32, ``values`` (X,) f32, ``weights`` (X,) f64, pairs each is.
+
+    ``items`` (X,) i32: all pairs above the threshold of an item are in the sample, or none.
+    """
 
     codes: np.ndarray
     values: np.ndarray
     weights: np.ndarray
+    items: np.ndarray
 
-    def level(self, keys: np.ndarray, most: float, cost: np.ndarray | None = None) -> float:
+    def level(
+        self, keys: np.ndarray, most: float, cost: np.ndarray | None = None, among: np.ndarray | None = None
+    ) -> float:
         """Return the least key (X,) f64 that the best keys of a total cost of ``most`` have; -inf when all fit.
 
-        ``cost`` (C,) of one pair of each code; absent: 1.
+        ``cost`` (C,) of one pair of each code; absent: 1. ``among`` (X,) bool: pairs that cost anything; absent: all.
         """
         spent = self.weights if cost is None else self.weights * cost[self.codes]
+        spent = spent if among is None else spent * among
         order = np.argsort(-keys, kind="stable")
         total = np.cumsum(spent[order])
         place = int(np.searchsorted(total, most, side="left"))
@@ -92,7 +100,7 @@ def _draw(scorer: ListScorer, codes: np.ndarray, first: int, threshold: float) -
         collect(inner, inner_plan, start, stop, kept)
     rows, items, values = kept.finish()
     starts, weights = np.array([start for start, _, _ in ranges]), np.array([weight for _, _, weight in ranges])
-    return Reservoir(rows + np.int32(first), values, weights[np.searchsorted(starts, items, side="right") - 1])
+    return Reservoir(rows + np.int32(first), values, weights[np.searchsorted(starts, items, side="right") - 1], items)
 
 
 def solve_prices(
@@ -103,22 +111,30 @@ def solve_prices(
     most_postings: float | None,
     most_reads: float | None,
     latency_share: float,
+    needs: np.ndarray | None = None,
 ) -> Prices:
     """Return the prices at which the pairs worth keeping cost what is allowed; see ``index.budget``.
 
-    ``price`` (C,) = 1 / pi of each code, ``reads`` (C,) reads of it by a query; values count from ``zero``.
+    ``price`` (C,) = 1 / pi of each code, ``reads`` (C,) reads of it by a query; values count from ``zero``. ``needs``
+    (n,) lists each item must be in: paid first, and exactly; what its pairs read is known of sampled items alone.
     """
     values, pair_price = sample.values.astype(np.float64) - zero, price[sample.codes]
+    room = (most_postings or 0.0) - (0.0 if needs is None else float(needs.sum()))
+    needed = _needed(sample, needs)
 
     def cut(lam: float) -> float:
-        return sample.level(values - lam * pair_price, most_postings or 0.0)
+        keys = values - lam * pair_price
+        return sample.level(keys, room, among=~needed(keys))
 
     def spent(lam: float) -> float:
-        kept = values - lam * pair_price >= cut(lam)
+        keys = values - lam * pair_price
+        kept = (keys >= cut(lam)) | needed(keys)
         return float((sample.weights * reads[sample.codes])[kept].sum())
 
     if most_postings is None or (most_reads is not None and spent(0.0) > most_reads):
-        return Prices(_above(sample.level(values, most_reads or 0.0, reads), zero), 0.0)
+        first = needed(values)
+        left = (most_reads or 0.0) - float((sample.weights * reads[sample.codes])[first].sum())
+        return Prices(_above(sample.level(values, left, reads, ~first), zero), 0.0)
     single = cut(0.0)
     if not single > 0.0:
         return Prices(_above(single, zero), 0.0)
@@ -127,6 +143,14 @@ def solve_prices(
     else:
         lam = largest(lambda lam: cut(lam) >= 0.0 and spent(lam) <= most_reads, single)
     return Prices(_above(cut(lam), zero), lam)
+
+
+def _needed(sample: Reservoir, needs: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function keys (X,) f64 -> (X,) bool: the best pairs of each item, as many as it needs."""
+    if needs is None:
+        return lambda keys: np.zeros(len(keys), bool)
+    coverage, every = coverage_of(sample.items, needs), np.ones(len(sample.items), bool)
+    return lambda keys: coverage.first(keys, every)
 
 
 def _above(level: float, zero: float) -> float:

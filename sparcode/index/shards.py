@@ -74,6 +74,12 @@ def _cached_scorer(model: str, stamp: int) -> ListScorer:
     return open_scorer(Path(model))
 
 
+def cached_scorer(model: Path) -> ListScorer:
+    """Open the scorer of a model folder, once for all blocks of a process."""
+    # The stamp keeps a long-lived worker from using arrays of a model that was replaced meanwhile.
+    return _cached_scorer(str(model), (model / "rescorer.safetensors").stat().st_mtime_ns)
+
+
 def run_block(block: Block) -> int:
     """Score one block and write its shard, unless a readable one is there; returns the number of pairs in it."""
     try:
@@ -82,9 +88,7 @@ def run_block(block: Block) -> int:
         pass  # absent, or damaged by a crash of the machine: made again
     stored = read_arrays(Path(block.folder) / "stored.safetensors")
     codes, thresholds = (np.array(stored[name][block.start : block.stop]) for name in ("codes", "thresholds"))
-    # The stamp keeps a long-lived worker from using arrays of a model that was replaced meanwhile.
-    stamp = (Path(block.model) / "rescorer.safetensors").stat().st_mtime_ns
-    found = score_block(_cached_scorer(block.model, stamp), codes, thresholds, block.floor)
+    found = score_block(cached_scorer(Path(block.model)), codes, thresholds, block.floor)
     write_arrays(block.path, found._asdict())
     return len(found.items)
 

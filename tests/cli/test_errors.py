@@ -97,6 +97,8 @@ def test_missing_file_of_users(tmp_path: Path) -> None:
         ["build-index", "RUN", "--policy", "length"],
         ["build-index", "RUN", "--length", "8", "--bias", "1"],
         ["build-index", "RUN", "--length", "0"],
+        ["build-index", "RUN", "--length", "8", "--item-floor", "1"],
+        ["build-index", "RUN", "--budget-mb", "8", "--item-floor", "-1"],
         ["build-index", "RUN", "--runner", "cluster"],
         ["evaluate", "RUN", "--split", "train"],
         ["predict", "RUN", "--users", "x"],

@@ -40,7 +40,7 @@ COMMANDS = {
     "tune": ["DATA", "--out", "--trials", "--minutes"],
     "build-index": [
         *["RUN", "--policy", "--bias", "--density", "--budget-mb", "--postings-per-query", "--length"],
-        *["--runner", "--workers"],
+        *["--item-floor", "--runner", "--workers"],
     ],
     "query": [
         *["RUN", "--user", "--items", "--features", "-k", "--rescore", "--include-seen", "--json", *FILTERS],

@@ -320,6 +320,114 @@ def test_a_run_without_codes_is_refused(run):
 NAMES = {"budget_mb": "cache_bytes", "postings_per_query": "postings_per_query"}
 
 
+def lists_of_items(index: Index, name: str) -> np.ndarray:
+    """In how many lists of a family each item is (n,)."""
+    family = index.family(name)
+    low, high = int(index.indptr[family.first_row]), int(index.indptr[family.stop_row])
+    return np.bincount(index.postings[low:high] >> 8, minlength=index.item_count)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_every_item_is_in_as_many_lists_as_asked_for_within_the_budget(run, alone, sampled, monkeypatch):
+    if sampled:
+        monkeypatch.setattr(module, "MOST_CANDIDATES", 0)
+    overrides = {"families.item.enabled": not alone, "families.item.length": 2}
+    whole = build_index(run, density=100.0, overrides=overrides)["cache_bytes"]
+    seen = np.bincount(Run.open(run).dataset.train.items, minlength=opened(run).item_count) > 0
+    merit = None
+    for floor in (0, 1, 3):
+        summary = build_index(run, budget_mb=0.5 * whole / 1e6, item_floor=floor, overrides=overrides)
+        assert 0.98 * 0.5 * whole <= summary["cache_bytes"] <= 0.5 * whole
+        assert summary["settings"]["item_floor"] == floor
+        index = opened(run)
+        held = sum(lists_of_items(index, family.name) for family in index.families)
+        assert (held >= floor)[seen].all()
+        missing = {family.name: int((lists_of_items(index, family.name) == 0).sum()) for family in index.families}
+        assert summary["items_in_no_list_of"] == missing | {"any": int((held == 0).sum())}
+        assert summary["items_in_no_list"] == missing["learned"]
+        kept = summary["learned_postings"] - summary["item_floor_postings"]
+        assert merit is None or kept <= merit
+        merit = kept
+
+
+def test_covered_items_are_in_the_lists_where_they_score_best(run, monkeypatch):
+    monkeypatch.setattr(module, "AFFORDED", 1)
+    monkeypatch.setattr(module, "MIN_LIST", 0)
+    alone = {"families.item.enabled": False}
+    with pytest.raises(BudgetError) as caught:
+        build_index(run, budget_mb=0.0001, item_floor=1, overrides=alone)
+    smallest = float(str(caught.value).split("smallest feasible is ")[1].split()[0])
+    summary = build_index(run, budget_mb=1.3 * smallest, item_floor=1, overrides=alone)
+    index = opened(run)
+    scores = learned_scores(run, index)
+    stored = np.zeros(scores.shape, bool)
+    for row in range(len(scores)):
+        stored[row, index.row(row)[0]] = True
+    beneath = stored & (scores < -summary["offset"] - 1e-3)
+    assert 0 < beneath.sum() <= summary["item_floor_postings"]
+    for row, item in np.argwhere(beneath):
+        assert stored[:, item].sum() == 1
+        assert scores[row, item] >= scores[:, item].max() - 1e-4
+
+
+def test_item_floor_gives_the_same_bytes_whoever_scores(run):
+    expected = None
+    for runner, workers, size in (("serial", None, 256), ("serial", None, 3), ("threads", 2, 5), ("processes", 2, 16)):
+        made = {"runner": runner, "workers": workers, "block_codes": size}
+        build_index(run, budget_mb=0.0016, item_floor=2, overrides={"families.item.enabled": False}, **made)
+        found = content(opened(run))
+        expected = expected or found
+        assert found == expected, (runner, size)
+
+
+def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch):
+    given = {"budget_mb": 0.0016, "item_floor": 2, "block_codes": 4, "overrides": {"families.item.enabled": False}}
+    build_index(run, **given)
+    expected = content(opened(run))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_cover", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(run, **given)
+    found = sorted((run / "index-work").rglob("cover-*"))
+    assert len(found) > 1
+    found[0].write_bytes(found[0].read_bytes()[:-3])
+    build_index(run, **given)
+    assert content(opened(run)) == expected
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_item_floor_that_is_too_dear_names_a_budget_that_is_not(run, alone):
+    overrides = {"families.item.enabled": not alone}
+    with pytest.raises(BudgetError, match="postings for item_floor and 2 codes") as caught:
+        build_index(run, budget_mb=0.0003, item_floor=2, overrides=overrides)
+    assert "\n" not in str(caught.value)
+    smallest = float(str(caught.value).split("smallest feasible is ")[1].split()[0])
+    assert build_index(run, budget_mb=smallest, item_floor=2, overrides=overrides)["cache_bytes"] <= smallest * 1e6
+    with pytest.raises(BudgetError, match="smallest feasible is"):
+        build_index(run, budget_mb=0.995 * smallest, item_floor=2, overrides=overrides)
+
+
+def test_an_item_floor_that_reads_too_much_names_a_budget_that_is_not(run):
+    given = {"item_floor": 3, "overrides": {"families.item.enabled": False}}
+    with pytest.raises(BudgetError, match="too small for the shortest lists and item_floor") as caught:
+        build_index(run, postings_per_query=0.01, **given)
+    smallest = float(str(caught.value).split("smallest feasible is ")[1].split()[0])
+    assert build_index(run, postings_per_query=smallest, **given)["postings_per_query"] <= smallest
+    assert (lists_of_items(opened(run), "learned")[np.unique(Run.open(run).dataset.train.items)] >= 3).all()
+
+
+def test_an_item_floor_that_cannot_be_met_is_refused(run):
+    with pytest.raises(ConfigError, match="expected at most"):
+        build_index(run, budget_mb=1.0, item_floor=10_000)
+    with pytest.raises(ConfigError, match="learned lists and they are off"):
+        build_index(run, budget_mb=1.0, item_floor=1, overrides={"families.learned.enabled": False})
+
+
 @pytest.mark.parametrize("limits", [["budget_mb"], ["postings_per_query"], [*NAMES]])
 def test_prices_found_on_a_sample_meet_the_budget(run, limits, monkeypatch):
     monkeypatch.setattr(module, "MOST_CANDIDATES", 0)

@@ -76,6 +76,6 @@ def test_prices_are_those_of_the_solver_on_all_pairs(limits):
 
 
 def test_all_fits_and_nothing_is_there():
-    empty = Reservoir(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0))
+    empty = Reservoir(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), np.zeros(0, np.int32))
     assert solve_prices(empty, np.ones(3), np.ones(3), -4.0, 10, None, 0.5) == (-4.0, 0.0)
     assert largest(lambda price: price <= 3.0, 0.5) == pytest.approx(3.0, rel=1e-6)
