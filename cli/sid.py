@@ -146,7 +146,10 @@ def info_command(
 def export_command(
     sid: SidFolder,
     out: Annotated[
-        Path, typer.Option("--out", metavar="PATH", help="File, or folder for llm and npy.", show_default=False)
+        Path,
+        typer.Option(
+            "--out", metavar="PATH", help="File, or folder for llm and npy, to write or replace.", show_default=False
+        ),
     ],
     format: Annotated[
         Literal["parquet", "json", "npy", "llm"],
@@ -201,12 +204,10 @@ def encode(
     categories: tuple[Path, str] | None = None,
 ) -> tuple[int, int]:
     """Write the SIDs of the items of ``embeddings``; returns how many were known and how many are new."""
-    from sparcode.files import require_writable
-    from sparcode.semantic_id.mapping_files import check_mapping_path, write_mapping
+    from sparcode.semantic_id.mapping_files import check_mapping_path, require_target, write_mapping
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
-    if check_mapping_path(out) != "npy":
-        require_writable(out)
+    require_target(out, check_mapping_path(out))
     tokenizer = SemanticIdTokenizer.load(sid)
     x, ids = read(embeddings, column)
     known = int((tokenizer.semantic_ids.rows_of(ids) >= 0).sum())
@@ -251,15 +252,16 @@ def info(sid: Path, item: str | None = None, code: str | None = None, embeddings
 
 def export(sid: Path, out: Path, format: str, histories: str | None = None) -> dict[str, int]:
     """Write ``out`` and return the lines of every file."""
-    from sparcode.semantic_id.mapping_files import write_mapping
+    from sparcode.semantic_id.llm import FILES, write_llm
+    from sparcode.semantic_id.mapping_files import require_target, write_mapping
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
+    require_target(out, format, *([FILES] if format == "llm" else []))
     mapping = SemanticIdTokenizer.load(sid).semantic_ids
     if format != "llm":
         write_mapping(mapping, out, format)
         return {str(out): len(mapping)}
     from sparcode.semantic_id.histories import read_histories
-    from sparcode.semantic_id.llm import write_llm
 
     events = None if histories is None else read_histories(histories, mapping.ids)
     return {str(out / name): count for name, count in write_llm(mapping, out, events).items()}
