@@ -60,10 +60,12 @@ def main(arguments: list[str] | None = None) -> Results:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--again", default="", metavar="KIND,...", help="measure these anew, keep the others' figures")
     parser.add_argument("--folder", type=Path, help="where the files are written, and removed again")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "embeddings_in.json")
     given = parser.parse_args(arguments)
     results = Results(given.out, (__doc__ or "").splitlines()[0], rendered)
+    results.rows = [row for row in results.rows if row["config"]["kind"] not in given.again.split(",")]
     for kind, rows in ((".npy", given.rows), *((kind, given.rows // 10) for kind in (".safetensors", ".parquet"))):
         config = {"kind": kind, "rows": rows, "width": given.width}
         results.cell(config, lambda kind=kind, rows=rows: measure(kind, rows, given.width, given.folder))

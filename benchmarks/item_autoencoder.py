@@ -3,7 +3,7 @@
 Random vectors around planted centres; every cell runs in a process of its own, so that its peak is its own. Memory is
 what the kernel calls the largest resident set, less that of a process that has only imported what is needed.
 
-    python benchmarks/item_autoencoder.py [--items 40000] [--width 128] [--epochs 1] [--out FILE]
+    python benchmarks/item_autoencoder.py [--items 40000] [--width 128] [--epochs 1] [--only NAME] [--out FILE]
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> Results | None:
     parser.add_argument("--items", type=int, default=40_000)
     parser.add_argument("--width", type=int, default=128, help="of the vectors")
     parser.add_argument("--epochs", type=int, default=1, help="measured; memory does not grow with them")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure methods whose name holds this")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "item_autoencoder.json")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> Results | None:
         return None
     results = Results(given.out, (__doc__ or "").splitlines()[0], rendered)
     for name, (kind, options) in CELLS.items():
+        if given.only not in name:
+            continue
         config = {"items": given.items, "width": given.width, "options": options | {"epochs": given.epochs}}
         results.cell({"name": name, "kind": kind} | config, lambda c=config, k=kind: in_own_process({"kind": k} | c))
     results.show()

@@ -13,7 +13,9 @@ from .output import note, print_json, print_pairs
 Format = Annotated[
     Literal["onnx"], typer.Option("--format", help="onnx: the query tokenizer, histories in, tokens out.")
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, *.onnx.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE", help="File to write or replace, *.onnx.", show_default=False)
+]
 
 
 def export_command(run: options.RunFolder, out: Out, format: Format = "onnx", json: options.Json = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ import typer
 
 from . import options
 from .output import note, print_json, print_pairs
+from .sid_progress import FitProgress
 
 app = typer.Typer(help="Make and use semantic IDs of items.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -74,6 +74,7 @@ def fit_command(
         column=column,
         categories=categories_of(items, category_column),
         histories=histories,
+        quiet=json,
     )
     if json:
         print_json(summary)
@@ -145,7 +146,10 @@ def info_command(
 def export_command(
     sid: SidFolder,
     out: Annotated[
-        Path, typer.Option("--out", metavar="PATH", help="File, or folder for llm and npy.", show_default=False)
+        Path,
+        typer.Option(
+            "--out", metavar="PATH", help="File, or folder for llm and npy, to write or replace.", show_default=False
+        ),
     ],
     format: Annotated[
         Literal["parquet", "json", "npy", "llm"],
@@ -171,23 +175,22 @@ def fit(
     column: str | None = None,
     categories: tuple[Path, str] | None = None,
     histories: str | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """Fit a tokenizer, save it to ``out`` and return its description."""
+    """Fit a tokenizer, save it to ``out`` and return its description; ``quiet``: without progress."""
     from sparcode.semantic_id.store import check_target
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
     check_target(out)
     tokenizer = _with_settings(SemanticIdTokenizer, method, settings)
-    x, ids = read(embeddings, column)
-    sequences = None
-    if histories is not None:
-        from sparcode.semantic_id.histories import read_histories
-
-        sequences = read_histories(histories, ids).train
-    tokenizer.fit(x, ids, _categories(categories, ids), sequences, report=_show_epoch)
-    if sys.stderr.isatty():
-        note("")
-    tokenizer.save(out)
+    with FitProgress(quiet) as progress:
+        progress.stage("reading embeddings")
+        x, ids = read(embeddings, column)
+        sequences = None if histories is None else _training_histories(histories, ids)
+        given = (x, ids, _categories(categories, ids), sequences)
+        tokenizer.fit(*given, report=progress.epoch, stage=progress.stage)
+        progress.stage("writing")
+        tokenizer.save(out)
     return dict(tokenizer.info())
 
 
@@ -201,12 +204,10 @@ def encode(
     categories: tuple[Path, str] | None = None,
 ) -> tuple[int, int]:
     """Write the SIDs of the items of ``embeddings``; returns how many were known and how many are new."""
-    from sparcode.files import require_writable
-    from sparcode.semantic_id.mapping_files import check_mapping_path, write_mapping
+    from sparcode.semantic_id.mapping_files import check_mapping_path, require_target, write_mapping
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
-    if check_mapping_path(out) != "npy":
-        require_writable(out)
+    require_target(out, check_mapping_path(out))
     tokenizer = SemanticIdTokenizer.load(sid)
     x, ids = read(embeddings, column)
     known = int((tokenizer.semantic_ids.rows_of(ids) >= 0).sum())
@@ -251,15 +252,16 @@ def info(sid: Path, item: str | None = None, code: str | None = None, embeddings
 
 def export(sid: Path, out: Path, format: str, histories: str | None = None) -> dict[str, int]:
     """Write ``out`` and return the lines of every file."""
-    from sparcode.semantic_id.mapping_files import write_mapping
+    from sparcode.semantic_id.llm import FILES, write_llm
+    from sparcode.semantic_id.mapping_files import require_target, write_mapping
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
+    require_target(out, format, *([FILES] if format == "llm" else []))
     mapping = SemanticIdTokenizer.load(sid).semantic_ids
     if format != "llm":
         write_mapping(mapping, out, format)
         return {str(out): len(mapping)}
     from sparcode.semantic_id.histories import read_histories
-    from sparcode.semantic_id.llm import write_llm
 
     events = None if histories is None else read_histories(histories, mapping.ids)
     return {str(out / name): count for name, count in write_llm(mapping, out, events).items()}
@@ -322,24 +324,15 @@ def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:
     return factory(method, **settings)
 
 
+def _training_histories(source: str, ids: Any) -> Any:
+    from sparcode.semantic_id.histories import read_histories
+
+    return read_histories(source, ids).train
+
+
 def _categories(source: tuple[Path, str] | None, ids: Any) -> list[str | None] | None:
     if source is None:
         return None
     from sparcode.semantic_id.histories import read_categories
 
     return read_categories(*source, ids)
-
-
-def _show_epoch(entry: dict[str, Any]) -> None:
-    """Write one line an epoch to a terminal, over the last one; elsewhere a line every ten epochs."""
-    line = ", ".join(f"{name} {_short(value)}" for name, value in entry.items() if value is not None)
-    if sys.stderr.isatty():
-        typer.echo(f"\r{line[:119]:<119}", nl=False, err=True)
-    elif entry.get("epoch", 0) % 10 == 0:
-        note(line)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "/".join(map(_short, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -20,7 +20,12 @@ from sparcode.model.item_autoencoder_options import ItemAutoencoderOptions
 from sparcode.model.quantizers import Codebook
 
 CELLS = 1 << 24
-"""Most distances of one chunk of an assignment: 64 MiB. Rows times codewords times width never exist at once."""
+"""Most distances of one chunk of an assignment: 64 MiB. Rows times codewords times width never exist at once.
+
+Blocks so large go back to the system when they are freed; many smaller ones would leave holes.
+"""
+BALANCED_CELLS = 1 << 27
+"""Most cells of one balanced assignment, 512 MiB a matrix, of which two exist: larger batches are balanced in parts."""
 
 
 class Quantised(NamedTuple):
@@ -56,7 +61,8 @@ class ItemCodebook(Codebook):
     def assign(self, vectors: Tensor, balance: Sinkhorn | None = None) -> Tensor:
         """Return the codewords (X,) of vectors (X, w): the nearest, or those of a balanced assignment of the batch."""
         if balance is not None:
-            return balance.assign(self.distances(vectors))
+            parts = vectors.split(max(BALANCED_CELLS // len(self.words), 1))
+            return torch.cat([balance.assign(self.distances(part)) for part in parts])
         step = max(CELLS // len(self.words), 1)
         half = 0.5 * self.words.square().sum(1)
         # addmm keeps one matrix a chunk: |c|^2/2 - x.c orders codewords as the distance does.
@@ -103,13 +109,21 @@ class Sinkhorn:
         The potentials absorb what is added to a row or a column, so costs count in units of their standard deviation
         without row and column means, and ``epsilon`` has no scale.
         """
-        costs = costs - costs.mean(1, keepdim=True)
+        return self._plan(costs.clone())
+
+    def assign(self, costs: Tensor) -> Tensor:
+        """Return the codeword (B,) that gets most of each row of the plan; ``costs`` are overwritten."""
+        return self._plan(costs).argmax(1)
+
+    def _plan(self, costs: Tensor) -> Tensor:
+        """Turn ``costs`` into the plan: beside them there is one matrix of their size at a time."""
+        costs = costs.sub_(costs.mean(1, keepdim=True))
         costs = costs.sub_(costs.mean(0))
         logits = costs.div_(-self.epsilon * costs.square().mean().sqrt().clamp(min=1e-30))
         rows, columns, left = torch.zeros_like(logits[:, 0]), torch.zeros_like(logits[0]), self.iterations
         while left > 0:
-            rows = -math.log(len(rows)) - torch.logsumexp(logits + columns, dim=1)
-            columns = -math.log(len(columns)) - torch.logsumexp(logits + rows[:, None], dim=0)
+            rows = -math.log(len(rows)) - _sums_of_rows(logits, columns)
+            columns = -math.log(len(columns)) - _sums_of_columns(logits, rows)
             some = min(left - 1, SCALED_STEPS)
             u, v = _scaled_steps((logits + rows[:, None]).add_(columns).exp_(), some)
             if _moderate(u) and _moderate(v):
@@ -117,13 +131,21 @@ class Sinkhorn:
             left -= 1
         return logits.add_(columns).add_(rows[:, None])
 
-    def assign(self, costs: Tensor) -> Tensor:
-        """Return the codeword (B,) that gets most of each row of the plan."""
-        return self.plan(costs).argmax(1)
-
 
 SCALED_STEPS = 16
 """Iterations between two in the log domain: products with a kernel whose sums are about right already."""
+
+
+def _sums_of_rows(logits: Tensor, columns: Tensor) -> Tensor:
+    """Return log sum_k exp(logits[b, k] + columns[k]) (B,), a part of the rows at a time."""
+    parts = logits.split(max(CELLS // logits.shape[1], 1))
+    return torch.cat([torch.logsumexp(part + columns, dim=1) for part in parts])
+
+
+def _sums_of_columns(logits: Tensor, rows: Tensor) -> Tensor:
+    """Return log sum_b exp(logits[b, k] + rows[b]) (K,), a part of the columns at a time."""
+    parts = logits.split(max(CELLS // len(logits), 1), dim=1)
+    return torch.cat([torch.logsumexp(part + rows[:, None], dim=0) for part in parts])
 
 
 def _scaled_steps(kernel: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from sparcode.files import atomic_path, require_writable, sync_directory, write_
 KINDS = (".npy", ".parquet", ".pq", ".safetensors", ".pt", ".pth")
 WRITTEN = ("", ".npy", ".parquet", ".pq", ".safetensors")
 _ID_FILES = (".npy", ".txt", ".parquet", ".pq")
-_BATCH_ROWS = 1 << 15
+_BATCH_ROWS = 1 << 12
 _FOLDER_VECTORS = "vectors.npy"
 _FOLDER_FILES = {_FOLDER_VECTORS, "ids.npy", "ids.txt"}
 _SAFE_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
@@ -120,7 +120,8 @@ def _read_npy(path: Path, column: str | None, ids: str | None) -> Found:
 def _parquet(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
+    # Mapped: pages of the file are no memory of ours, while a reader by handle keeps every row group it has been in.
+    file = pq.ParquetFile(path, memory_map=True)
     names = file.schema_arrow.names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -145,13 +146,16 @@ def _list_columns(schema: pa.Schema) -> list[str]:
 
 
 def _lists(path: Path, file: Any, name: str) -> np.ndarray:
-    """Return a column of lists as float32 (n, d), read a batch at a time: memory is the matrix and one batch."""
+    """Return a column of lists as float32 (n, d), read a batch at a time: memory is the matrix and one batch.
+
+    A batch is decoded into one flat buffer of values, which is copied into its rows while it is still in the cache.
+    """
     kind = file.schema_arrow.field(name).type
     if not is_list(kind) or not is_number(kind.value_type):
         raise DataError(f"{path}: column {name!r} holds {kind}; expected lists of numbers")
     vectors: np.ndarray | None = None
     start = 0
-    for batch in file.iter_batches(_BATCH_ROWS, columns=[name]):
+    for batch in file.iter_batches(_BATCH_ROWS, columns=[name], use_threads=False):
         part = _list_matrix(f"{path}: column {name!r}", plain_array(batch.column(0)), start, vectors)
         if vectors is None:
             vectors = np.empty((file.metadata.num_rows, part.shape[1]), np.float32)
@@ -268,12 +272,13 @@ def _write_parquet(path: Path, vectors: np.ndarray, ids: pa.Array) -> None:
 
     from sparcode.semantic_id.embedding_checks import blocks
 
-    width = vectors.shape[1]
-    schema = pa.schema([("item_id", ids.type), ("embedding", pa.list_(pa.float32(), width))])
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    # Values that cannot be null are read and written in one piece, and a dictionary of floats is soon given up.
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), vectors.shape[1])
+    schema = pa.schema([("item_id", ids.type), pa.field("embedding", kind, nullable=False)])
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=["item_id"]) as writer:
         for block in blocks(*vectors.shape):
             flat = pa.array(np.ascontiguousarray(vectors[block]).reshape(-1))
-            lists = pa.FixedSizeListArray.from_arrays(flat, width)
+            lists = pa.FixedSizeListArray.from_arrays(flat, type=kind)
             writer.write_table(pa.table([ids[block.start : block.stop], lists], schema=schema))
 
 

@@ -20,6 +20,7 @@ from sparcode.files import atomic_path, write_json
 from sparcode.semantic_id.histories import Histories
 from sparcode.semantic_id.mapping import SemanticIds
 
+FILES = ("added_tokens.json", "items.jsonl", "histories.jsonl", "validation.jsonl", "test.jsonl")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -49,9 +50,16 @@ def sid_words(mapping: SemanticIds) -> pa.Array:
 def write_llm(mapping: SemanticIds, folder: Path, histories: Histories | None = None) -> dict[str, int]:
     """Write the files above, each atomically, and return the number of lines of each.
 
-    Histories are of the items of ``mapping``, in its order.
+    Histories are of the items of ``mapping``, in its order. Files of an earlier export that have no successor go: they
+    would be in the words of another tokenizer.
     """
-    folder = Path(folder)
+    written = _write_files(mapping, Path(folder), histories)
+    for name in set(FILES) - set(written):
+        (Path(folder) / name).unlink(missing_ok=True)
+    return written
+
+
+def _write_files(mapping: SemanticIds, folder: Path, histories: Histories | None) -> dict[str, int]:
     words, ids = sid_words(mapping).to_pylist(), mapping.ids.to_pylist()
     tokens = added_tokens(mapping.sizes)
     write_json(folder / "added_tokens.json", tokens)

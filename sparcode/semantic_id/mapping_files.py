@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparcode.errors import DataError, QueryError
-from sparcode.files import atomic_path, read_json, write_bytes, write_json
+from sparcode.files import atomic_path, read_json, require_writable, write_bytes, write_json
 from sparcode.semantic_id.mapping import SemanticIds
 
 FORMATS = ("parquet", "npy", "json")
@@ -241,6 +241,36 @@ def check_mapping_path(path: Path) -> str:
     if path.suffix not in endings:
         raise DataError(f"{path}: .parquet, .json, or a folder (no ending) expected for a mapping of items and SIDs")
     return endings[path.suffix]
+
+
+def require_target(path: Path, format: str, names: Iterable[str] = (_CODES, _IDS, _ABOUT)) -> None:
+    """Raise DataError or OSError unless ``path`` can be written, or replaced, as ``format`` (of ``FORMATS``, or llm).
+
+    As everywhere, a file is replaced in one step, a folder only when it holds nothing but files of ours, ``names``;
+    a name that promises another format is refused. Called before any work.
+    """
+    path = Path(path)
+    if format in ("parquet", "json"):
+        _require_ending(path, format, {"parquet": (".parquet", ".pq"), "json": (".json",)}[format])
+        require_writable(path)
+    elif path.is_dir():
+        others = sorted({file.name for file in path.iterdir()} - set(names))
+        if others:
+            raise DataError(
+                f"{path} exists and holds {others[0]!r}, which is no file of the {format} format; give another name, "
+                "or remove it"
+            )
+    elif path.is_file():
+        raise DataError(f"{path} is a file; the {format} format is a folder, give another name")
+    else:
+        _require_ending(path, format, ())
+
+
+def _require_ending(path: Path, format: str, endings: Sequence[str]) -> None:
+    ending = path.suffix.lower()
+    if ending in {".parquet", ".pq", ".json", ".npy", ".jsonl"} - set(endings):
+        wanted = f"end with {endings[0]}" if endings else "name a folder, without ending"
+        raise DataError(f"{path}: the {format} format should {wanted}; change the name, or the format")
 
 
 def _plain_ids(ids: pa.Array) -> np.ndarray:

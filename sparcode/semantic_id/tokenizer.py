@@ -79,13 +79,16 @@ class SemanticIdTokenizer:
         *,
         validation: np.ndarray | None = None,
         report: Callable[[dict[str, Any]], None] | None = None,
+        stage: Callable[[str], None] | None = None,
     ) -> SemanticIdTokenizer:
         """Learn the codes of vectors x (n, d) and give every item its SID; returns the tokenizer.
 
         ``ids``: one an item, 0..n-1 when absent. ``categories``: one text an item. ``sequences``: histories whose
-        items are rows of x. ``validation``: (m, d) vectors held out. ``report`` receives a dict an epoch. Raises
-        DataError for vectors or ids that cannot be used and ConfigError for options, before anything is learned.
+        items are rows of x. ``validation``: (m, d) vectors held out. ``report`` receives a dict an epoch,
+        ``stage`` the name of what begins. Raises DataError for vectors or ids that cannot be used and ConfigError for
+        options, before anything is learned.
         """
+        stage = stage or _unheard
         x = checked_matrix(x)
         names = unique_ids(pa.array(np.arange(len(x))) if ids is None else ids).external
         self._check_fit(x, names, categories, sequences)
@@ -101,10 +104,11 @@ class SemanticIdTokenizer:
         vectors: Any = ScaledRows(x, scaling)
         if rows is not None or self.method not in READ_BY_ROWS:
             vectors = scaling.apply(x if rows is None else x[rows])
+        stage(f"fitting {self.method}")
         codec = fit_codec(self.method, vectors, seed=self.seed, options=dict(self.options), context=context)
         del vectors
         self._codec, self._scaling = codec, scaling
-        self._give_sids(x, names, categories)
+        self._give_sids(x, names, categories, stage)
         return self
 
     def encode(self, x: np.ndarray, categories: Sequence[str | None] | None = None) -> np.ndarray:
@@ -290,10 +294,14 @@ class SemanticIdTokenizer:
             )
         return codes
 
-    def _give_sids(self, x: np.ndarray, names: pa.Array, categories: Sequence[str | None] | None) -> None:
+    def _give_sids(
+        self, x: np.ndarray, names: pa.Array, categories: Sequence[str | None] | None, stage: Callable[[str], None]
+    ) -> None:
         vectors: Any = ScaledRows(x, self._fitted_scaling)
+        stage("encoding items")
         codes = self._encoded(x, np.arange(len(x)), categories)
         policy = "none" if self.codec.one_to_one else self.collisions
+        stage("measuring collisions" if policy == "none" else f"resolving collisions ({policy})")
         sids, report = handling.resolve(policy, self.codec, vectors, codes, extra_size=self.extra_size)
         sizes = (*self.codec.sizes, report.extra_size) if report.extra_size else self.codec.sizes
         self.report = report.as_dict()
@@ -323,6 +331,10 @@ class SemanticIdTokenizer:
         policy = "none" if self.codec.one_to_one else self.collisions
         sids = handling.append(policy, self.codec, vectors, codes, known.codes, known.sizes)
         return known, known.extended(names.take(pa.array(new)), sids)
+
+
+def _unheard(name: str) -> None:
+    """Take note of no stage."""
 
 
 def _sizes(method: str, codebooks: int | None, codebook_size: int | Sequence[int] | None) -> dict[str, Any]:

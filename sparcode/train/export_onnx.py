@@ -25,6 +25,7 @@ TOLERANCE = 1e-4
 
 def export_onnx(folder: str | Path, out: str | Path) -> dict[str, Any]:
     """Write ``out`` (ONNX, see ``onnx_graph``) and ``<out>.items.json``, the external id of every internal one.
+    Both are replaced if they exist, once the new ones are known to be right.
 
     Where onnxruntime is installed the file is run on real histories and compared with the served encoder. Returns
     {"file", "items_file", "bytes", "kind", "inputs", "tokens", "largest_difference" (None: not compared)}.
@@ -33,7 +34,9 @@ def export_onnx(folder: str | Path, out: str | Path) -> dict[str, Any]:
     run, out = Run.open(folder), Path(out)
     if out.suffix != ".onnx":
         raise ConfigError(f"{out}: expected a file name that ends in .onnx")
-    require_writable(out)
+    items_file = out.with_name(out.name + ".items.json")
+    for path in (out, items_file):
+        require_writable(path)
     spec, arrays = open_encoder_files(run.model_folder, "encoder")
     encoder = Encoder(spec, arrays, source=str(run.model_folder / "encoder.safetensors"))
     model = tokenizer_graph(spec, arrays)
@@ -43,7 +46,6 @@ def export_onnx(folder: str | Path, out: str | Path) -> dict[str, Any]:
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference(content, encoder, run.dataset)
     write_bytes(out, content)
-    items_file = out.with_name(out.name + ".items.json")
     write_json(items_file, _plain_ids(run.dataset))
     return {
         "file": str(out), "items_file": str(items_file), "bytes": len(content), "kind": spec["tokenizer"]["kind"],

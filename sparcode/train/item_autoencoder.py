@@ -59,8 +59,8 @@ def train_item_autoencoder(
 
     ``sequences``: histories whose items are rows of ``vectors`` (for ``contrastive_weight``). ``validation`` (m, d)
     selects the epoch in place of ``validation_share`` of the items. ``report`` receives a dict after every epoch:
-    epoch, mse, validation_mse (mean squared error of a coordinate, in units of the input), usage and perplexity by
-    codebook, revived, learning_rate, seconds. Raises ConfigError and DataError.
+    epoch, epochs (the most there will be), mse, validation_mse (mean squared error of a coordinate, in units of the
+    input), usage and perplexity by codebook, revived, learning_rate, seconds. Raises ConfigError and DataError.
     """
     read = read_options(kind, options)
     check_vectors(kind, vectors, read)
@@ -103,7 +103,7 @@ class _Trainer:
             if epoch >= warmup:
                 self._keep_best(found)
             if self.report is not None:
-                self.report(found)
+                self.report(found | {"epochs": self.options.epochs})
             if self.stale >= self.options.patience:
                 break
         self.model.load_state_dict(self.best)

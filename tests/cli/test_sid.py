@@ -116,6 +116,49 @@ def test_export(format: str, name: str, sid: Path, tmp_path: Path) -> None:
     assert (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(("format", "name"), [("parquet", "x.parquet"), ("json", "x.json"), ("npy", "x"), ("llm", "x")])
+def test_an_earlier_export_is_replaced(format: str, name: str, sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    done("fit", embeddings, "--method", "random", "--out", tmp_path / "other", *TINY)
+    contents = []
+    for source in (tmp_path / "other", sid):
+        done("export", source, "--format", format, "--out", tmp_path / name)
+        done("export", source, "--format", format, "--out", tmp_path / "fresh" / source.name / name)
+        files = [
+            sorted(path.rglob("*")) or [path] for path in (tmp_path / name, tmp_path / "fresh" / source.name / name)
+        ]
+        assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+        contents.append([path.read_bytes() for path in files[0]])
+    assert contents[0] != contents[1]
+
+
+def test_an_export_replaces_nothing_else(sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "ids.npy").write_bytes(b"mine")
+    (tmp_path / "mine" / "thesis.tex").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for format in ("npy", "llm"):
+        assert "holds '" in refused("export", sid, "--format", format, "--out", tmp_path / "mine")
+        assert "holds 'codec-" in refused("export", sid, "--format", format, "--out", sid)
+        assert "is a file" in refused("export", sid, "--format", format, "--out", embeddings)
+        assert "without ending" in refused("export", sid, "--format", format, "--out", tmp_path / "y.json")
+    for format in ("parquet", "json"):
+        assert "end with ." in refused("export", sid, "--format", format, "--out", embeddings)
+        assert "directory" in refused("export", sid, "--format", format, "--out", tmp_path / "mine").lower()
+    assert "end with .parquet" in refused("export", sid, "--out", tmp_path / "y.json")
+    assert "end with .json" in refused("export", sid, "--format", "json", "--out", tmp_path / "y.parquet")
+    assert "'thesis.tex'" in refused("encode", sid, embeddings, "--out", tmp_path / "mine")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_histories_of_an_earlier_export_go(sid: Path, tmp_path: Path) -> None:
+    (tmp_path / "llm").mkdir()
+    for name in ("histories.jsonl", "validation.jsonl", "test.jsonl", "items.jsonl"):
+        (tmp_path / "llm" / name).write_text("earlier")
+    done("export", sid, "--format", "llm", "--out", tmp_path / "llm")
+    assert sorted(path.name for path in (tmp_path / "llm").iterdir()) == ["added_tokens.json", "items.jsonl"]
+    assert "earlier" not in (tmp_path / "llm" / "items.jsonl").read_text()
+
+
 def test_histories_of_a_run(tiny_run: TinyRun, tmp_path: Path) -> None:
     np.save(tmp_path / "e.npy", ITEMS.vectors)
     np.save(tmp_path / "e.ids.npy", np.arange(100, 160))

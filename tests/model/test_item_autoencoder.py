@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparcode.errors import ConfigError
+from sparcode.model import item_autoencoder
 from sparcode.model.item_autoencoder import (
     ItemAutoencoder,
     ItemCodebook,
@@ -118,6 +119,25 @@ def test_sinkhorn_balances_what_the_nearest_codeword_does_not():
     counts = torch.bincount(book.assign(vectors, Sinkhorn(0.05, 300)), minlength=4)
     assert counts.min() >= 12
     assert counts.max() <= 20
+
+
+def test_a_balanced_assignment_does_not_depend_on_the_parts_of_its_sums(monkeypatch):
+    costs = random(40, 96).square()
+    kept, whole = costs.clone(), Sinkhorn(0.05, 40).plan(costs)
+    assert torch.equal(costs, kept)
+    monkeypatch.setattr(item_autoencoder, "CELLS", 96 * 7)
+    assert torch.equal(item_autoencoder._sums_of_rows(costs, costs[0]), torch.logsumexp(costs + costs[0], 1))
+    torch.testing.assert_close(Sinkhorn(0.05, 40).plan(costs), whole, atol=1e-5, rtol=1e-6)
+    assert torch.equal(Sinkhorn(0.05, 40).assign(costs), whole.argmax(1))
+
+
+def test_batches_of_too_many_cells_are_balanced_in_parts(monkeypatch):
+    book, balance, vectors = ItemCodebook(4, 3, 0.9), Sinkhorn(0.05, 100), random(50, 3, seed=3)
+    book.words.copy_(random(4, 3, seed=4))
+    monkeypatch.setattr(item_autoencoder, "BALANCED_CELLS", 4 * 20 + 3)
+    wanted = [balance.assign(book.distances(vectors[low : low + 20])) for low in (0, 20, 40)]
+    assert torch.equal(book.assign(vectors, balance), torch.cat(wanted))
+    assert book.assign(vectors[:0], None).shape == (0,)
 
 
 def test_sinkhorn_survives_equal_costs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -128,6 +129,90 @@ def test_parquet_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.Monk
     found = read_embeddings(tmp_path / "e.parquet")
     assert np.array_equal(found.vectors, X)
     assert found.ids.to_pylist() == NAMES
+
+
+_KINDS = [
+    pa.list_(pa.float16()), pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int8()), pa.list_(pa.uint64()),
+    pa.large_list(pa.float16()), pa.large_list(pa.float64()), pa.large_list(pa.int32()),
+    pa.list_(pa.float16(), 3), pa.list_(pa.float32(), 3), pa.list_(pa.float64(), 3), pa.list_(pa.int64(), 3),
+    pa.list_(pa.decimal128(9, 2), 3), pa.list_(pa.field("element", pa.float32(), nullable=False), 3),
+]  # fmt: skip
+
+
+def _column(kind: pa.DataType, rows: list) -> pa.Array:
+    """Return lists of ``kind``: whole numbers, which every type holds; None is a null list, or a null in it."""
+    lists = pa.array(rows, pa.list_(pa.float64(), 3) if pa.types.is_fixed_size_list(kind) else pa.list_(pa.float64()))
+    return lists.cast(kind)
+
+
+@pytest.mark.parametrize("kind", _KINDS, ids=str)
+def test_every_kind_of_list_is_read_as_its_values(tmp_path: Path, kind: pa.DataType) -> None:
+    rows = [[row, 2 * row + 1, 7] for row in range(11)]
+    whole = _column(kind, rows)
+    parts = [whole[:4], whole[4:4], whole[4:9], whole[9:]]  # slices of one buffer, one of them empty
+    table = pa.table({"item_id": range(11), "v": pa.chunked_array(parts)})
+    for group in (1, 3, 100):
+        pq.write_table(table, tmp_path / "e.parquet", row_group_size=group)
+        found = read_embeddings(tmp_path / "e.parquet")
+        assert found.vectors.dtype == np.float32
+        assert found.vectors.flags.c_contiguous
+        assert found.vectors.tolist() == rows
+
+
+@pytest.mark.parametrize("kind", [kind for kind in _KINDS if kind.value_field.nullable], ids=str)
+def test_nulls_in_every_kind_of_list_are_named(tmp_path: Path, kind: pa.DataType) -> None:
+    file = tmp_path / "e.parquet"
+    rows: list = [[row, 1, 2] for row in range(9)]
+    for change, words in (([None, 1, 2], ("nan", "rows 8 (id 70)")), (None, ("'v'", "row 8", "nothing", "expected 3"))):
+        rows[7] = change
+        table = pa.table({"item_id": np.arange(9) * 10, "v": _column(kind, rows)})
+        for group in (2, 100):
+            pq.write_table(table, file, row_group_size=group)
+            refused(lambda: read_embeddings(file), *words)
+
+
+def test_empty_row_groups_are_passed_over(tmp_path: Path) -> None:
+    table = pa.table({"item_id": NAMES, "v": [row.tolist() for row in X.astype(float)]})
+    with pq.ParquetWriter(tmp_path / "e.parquet", table.schema) as writer:
+        for part in (table[:0], table[:4], table[:0], table[4:], table[:0]):
+            writer.write_table(part)
+    assert pq.ParquetFile(tmp_path / "e.parquet").num_row_groups == 5
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert np.array_equal(found.vectors, X)
+    assert found.ids.to_pylist() == NAMES
+    pq.write_table(table[:0], tmp_path / "e.parquet")
+    refused(lambda: read_embeddings(tmp_path / "e.parquet"), "empty matrix")
+
+
+@pytest.mark.parametrize("group", [100_000, 2_000])
+def test_parquet_is_read_without_a_second_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    vectors = np.random.default_rng(1).normal(size=(100_000, 64)).astype(np.float32)  # 26 MB; it stays arrow's here
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 64)
+    pq.write_table(pa.table({"v": lists}), tmp_path / "e.parquet", row_group_size=group)
+    held: list[int] = []
+    of_batch = embedding_files._list_matrix
+
+    def watched(*given: Any) -> np.ndarray:
+        held.append(pa.total_allocated_bytes())
+        return of_batch(*given)
+
+    monkeypatch.setattr(embedding_files, "_list_matrix", watched)
+    before = pa.total_allocated_bytes()
+    assert np.array_equal(read_embeddings(tmp_path / "e.parquet").vectors, vectors)
+    assert len(held) > 10
+    assert max(held) - before < vectors.nbytes / 4  # pages and one batch
+
+
+def test_written_parquet_holds_no_nulls_and_older_files_are_read(tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "e.parquet", from_arrays(X, NAMES))
+    field = pq.read_schema(tmp_path / "e.parquet").field("embedding")
+    assert field.type.list_size == 3
+    assert not field.nullable
+    assert not field.type.value_field.nullable
+    assert pq.read_table(tmp_path / "e.parquet")["embedding"].to_pylist() == X.tolist()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(X.reshape(-1)), 3)  # as version 0.1 wrote them
+    pq.write_table(pa.table({"item_id": NAMES, "embedding": lists}), tmp_path / "old.parquet")
+    assert np.array_equal(read_embeddings(tmp_path / "old.parquet").vectors, X)
 
 
 def test_parquet_columns_of_one_name(tmp_path: Path) -> None:
