@@ -83,7 +83,7 @@ def search_plain(
     return search_masked(table, rows, weights, seen, none, none, ids, sums)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def search_masked(
     table: np.ndarray,
     rows: np.ndarray,

@@ -173,7 +173,7 @@ def test_adding_with_copies_and_prefetches_is_adding(seed, floor, dtype, rows):
             rest = (chosen, weights, accumulator, touched, np.uint64(floor), copy, np.uint64(total))
             count = adding.accumulate_ahead(index.indptr, *rest)
         else:
-            count = adding.accumulate(*arguments)
+            count = adding.accumulate_crossing(*arguments)
         found.append((touched[:count].tolist(), accumulator.tolist()))
     assert found[0] == found[1]
 

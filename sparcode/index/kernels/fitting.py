@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from sparcode.index.kernels.base import NARROW_LIMIT, Number, compiled
+from sparcode.index.kernels.base import NARROW_LIMIT, Number, within
 from sparcode.index.kernels.query import largest_sum, search_query, sum_candidates
 from sparcode.index.linked import address_of, linked
 
@@ -40,7 +40,7 @@ def ready(status: int) -> bool:
     return False
 
 
-@compiled
+@within
 def search_fitting(
     entries: np.ndarray,
     indptr: np.ndarray,
@@ -69,7 +69,7 @@ def search_fitting(
     return _search(entry, indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums)
 
 
-@compiled
+@within
 def sum_fitting(
     entries: np.ndarray,
     indptr: np.ndarray,
