@@ -143,7 +143,7 @@ class Encoder:
 
     @property
     def books(self) -> tuple[Any, ...]:
-        """The arguments of the quantizing kernels between tokens and codes, books (M, width, N) first; None: no screen."""
+        """Arguments of the quantizing kernels between tokens and codes: books (M, width, N) first; None: no screen."""
         if self._books is None:
             raise QueryError("this encoder has no codebooks; it belongs to an unquantised model")
         return self._books, self._book_norms, *self._screen

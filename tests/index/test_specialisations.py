@@ -72,7 +72,7 @@ def stages(tmp_path_factory):
 
 
 def test_the_first_query_compiles_every_kernel_once(stages):
-    assert {"search_query", "best_keys", "accumulate", "order_best", "search_list"} <= stages[0].keys()
+    assert {"search_bounded", "best_keys", "accumulate", "order_best", "search_list"} <= stages[0].keys()
     assert {name for name, count in stages[0].items() if count > 1} == {"ask"}, "prefetches of two kinds of array"
 
 
@@ -82,7 +82,7 @@ def test_other_kinds_of_query_compile_nothing_but_how_they_are_called(stages, st
 
 
 def test_the_wide_accumulator_comes_when_sums_need_it(stages):
-    assert "search_query" in stages[4]
+    assert "search_bounded" in stages[4]
     assert max(stages[4].values()) == 1
     assert not {"order_best", "sort_keys", "keep_largest"} & stages[4].keys(), "these see no accumulator"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from sparcode.index.kernels.base import NARROW_LIMIT, Number, within
-from sparcode.index.kernels.query import largest_sum, search_query, sum_candidates
+from sparcode.index.kernels.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number, within
+from sparcode.index.kernels.query import largest_sum, search_bounded, sum_candidates
 from sparcode.index.linked import address_of, linked
 
 MISSING = -100
@@ -24,11 +24,11 @@ An argument of the kernels below, of which all in a process share this one."""
 _INTS, _SUMS, _MASK = types.int32[::1], types.uint32[::1], types.boolean[::1]
 _QUERY = (*(types.Array(kind, 1, "C", readonly=True) for kind in (types.uint64, types.uint32)), _INTS, _INTS)
 _ACCUMULATORS = (types.uint16[::1], types.uint32[::1])
-_SEARCHES = [(*_QUERY, own, types.uint64[::1], _INTS, _MASK, _MASK, _INTS, _SUMS) for own in _ACCUMULATORS]
+_SEARCHES = [(*_QUERY, own, types.uint64[::1], _INTS, _MASK, _MASK, _INTS, _SUMS, types.int64) for own in _ACCUMULATORS]
 _SUMMINGS = [(*_QUERY, own, _INTS, _SUMS) for own in _ACCUMULATORS]
-_search = linked(search_query, types.int64, *_SEARCHES)
+_search = linked(search_bounded, types.int64, *_SEARCHES)
 _sum = linked(sum_candidates, types.int64, *_SUMMINGS)
-_KERNELS = [*((search_query, own) for own in _SEARCHES), *((sum_candidates, own) for own in _SUMMINGS)]
+_KERNELS = [*((search_bounded, own) for own in _SEARCHES), *((sum_candidates, own) for own in _SUMMINGS)]
 
 
 def ready(status: int) -> bool:
@@ -60,13 +60,15 @@ def search_fitting(
     bound = largest_sum(rows, weights, len(indptr) - 1)
     if bound < 0:
         return bound
+    if bound > WIDE_LIMIT:
+        return np.int64(TOO_WIDE)
     slot = np.int64(bound > NARROW_LIMIT)
     entry = entries[slot]
     if entry == 0:
         return np.int64(MISSING) - slot
     if slot == 0:
-        return _search(entry, indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums)
-    return _search(entry, indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums)
+        return _search(entry, indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums, bound)
+    return _search(entry, indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums, bound)
 
 
 @within

@@ -60,6 +60,27 @@ def search_query(
         return bound
     if bound > (NARROW_LIMIT if accumulator.itemsize == 2 else WIDE_LIMIT):
         return np.int64(TOO_WIDE)
+    return search_bounded(
+        indptr, postings, rows, weights, accumulator, work, seen, allow, deny, ids, sums, np.int64(bound)
+    )
+
+
+@compiled
+def search_bounded(
+    indptr: np.ndarray,
+    postings: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    accumulator: np.ndarray,
+    work: np.ndarray,
+    seen: np.ndarray,
+    allow: np.ndarray,
+    deny: np.ndarray,
+    ids: np.ndarray,
+    sums: np.ndarray,
+    bound: Number,
+) -> Number:
+    """``search_query`` whose ``largest_sum``, int64, is known and fits the accumulator."""
     if len(rows) == 1:
         listed = row_postings(indptr, postings, rows[0])
         found = search_list(listed, np.uint64(weights[0]), accumulator, work, seen, allow, deny, ids, sums)
