@@ -81,7 +81,7 @@ def read_lists(  # type: ignore[no-untyped-def]
 def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ignore[no-untyped-def]
     """Write to ``sums`` (R,) uint32 what the lists ``rows`` give to the candidates ``ids`` (R,), R < 2^16 - 1.
 
-    ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.accumulate``.
+    ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.adding``.
     """
     spare = np.uint64(len(marks) - 1)
     end = np.uint64(len(postings))
