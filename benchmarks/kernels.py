@@ -5,7 +5,7 @@ from the positive part of N(-0.5, 1). Two shapes of query: ``codes`` reads 8 lis
 of one topic; ``items`` reads the lists of up to 50 items, about 12 postings each and weighted by age, and 4 lists of
 about 64: some 640 postings. ``one`` reads one list of about 256.
 
-A variant is a whole ``Searcher``; ``--against FOLDER`` adds the one of another checkout (``FOLDER/sparcode/index``).
+A variant is a whole ``Searcher``; ``--against FOLDER`` adds the one of another checkout (``FOLDER/sparcode``).
 Variants take turns, in one process on one thread, each at another place of the queries, so that no one finds the lists
 warmed by the other; all must give the same answers. Times: whole calls of ``search_one`` from Python; inside the
 kernel, a compiled loop of ``search_query``; batches of ``search``.
@@ -17,7 +17,7 @@ kernel, a compiled loop of ``search_query``; batches of ``search``.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,42 +28,25 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.caching import NullCache
 from shared import ROOT, Results, Row, notes, table
 
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
 from sparcode.index import searcher as own_searcher
 from sparcode.index.layout import Family, Index, make_index, pack
+from sparcode.scale.workload import SparseQueries
 from sparcode.seeding import generator
 
 CODES = {10_000: 4_096, 100_000: 16_384, 1_000_000: 65_536}
 """Items -> lists of 256 postings; other sizes get the nearest of these."""
 SHAPES = ("codes", "items", "one")
 ITEMS_PER_TOPIC = 1250
-PARTS = ("kernels", "prepared", "searcher")
-"""Files that make a variant."""
 BATCH = 4000
 CHUNK = 20
 """Queries that are timed together inside the kernel."""
 HEADER = ["items", "shape", "postings", "k", "variant", "call p50 us", "call p95 us", "kernel us", "batch queries/s",
           "with 2 threads"]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Asked:
-    """B queries as CSR: ``rows``, ``weights`` int32 by ``indptr`` (B + 1,) int64."""
-
-    rows: np.ndarray
-    weights: np.ndarray
-    indptr: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    def one(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and weights of one query, arrays of their own."""
-        part = slice(self.indptr[query], self.indptr[query + 1])
-        return self.rows[part].copy(), self.weights[part].copy()
 
 
 def world(shape: str, items: int, random: np.random.Generator) -> tuple[Index, np.ndarray]:
@@ -105,7 +88,7 @@ def _impacts(count: int, random: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(positive * (255 / 3.5)), 1, 255).astype(np.int64)
 
 
-def queries_of(shape: str, index: Index, topics: np.ndarray, count: int, random: np.random.Generator) -> Asked:
+def queries_of(shape: str, index: Index, topics: np.ndarray, count: int, random: np.random.Generator) -> SparseQueries:
     """Return random queries of one shape."""
     parts = []
     for _ in range(count):
@@ -121,7 +104,7 @@ def queries_of(shape: str, index: Index, topics: np.ndarray, count: int, random:
         parts.append((rows, weights))
     indptr = np.cumsum([0, *(len(rows) for rows, _ in parts)]).astype(np.int64)
     flat = (np.concatenate(column).astype(np.int32) for column in zip(*parts, strict=True))
-    return Asked(*flat, indptr)
+    return SparseQueries(*flat, indptr)
 
 
 @dataclass(frozen=True)
@@ -137,24 +120,33 @@ def variants(against: Path | None) -> list[Variant]:
     """Return this checkout's implementation, and that of another one if there is any."""
     found = [Variant("this", own_searcher, kernel_loop(own_searcher.kernels))]
     if against is not None:
-        folder = against / "sparcode" / "index"
-        # Files older than a name have no use for it.
-        modules = {name: _loaded(folder / f"{name}.py") for name in PARTS if (folder / f"{name}.py").exists()}
-        for module in modules.values():
-            vars(module).update({name: part for name, part in modules.items() if hasattr(module, name)})
-        kernels, module = modules["kernels"], modules["searcher"]
-        found.append(Variant("against", module, kernel_loop(kernels)))
+        module = imported(against)
+        found.append(Variant("against", module, kernel_loop(module.kernels)))
     return found
 
 
-def _loaded(path: Path) -> ModuleType:
-    """Load a module of another checkout under a name of its own; what it imports is this checkout's."""
-    spec = importlib.util.spec_from_file_location(f"against_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def imported(checkout: Path) -> ModuleType:
+    """Return the searcher module of another checkout, with all that it imports from there, beside this checkout's."""
+    own = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}
+    sys.path.insert(0, str(checkout))
+    try:
+        found = importlib.import_module("sparcode.index.searcher")
+    finally:
+        sys.path.pop(0)
+        other = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}
+        sys.modules.update(own)
+    for module in other.values():
+        _set_apart([value for value in vars(module).values() if hasattr(value, "py_func")])
+    return found
+
+
+def _set_apart(kernels: Sequence[Any]) -> None:
+    # Compiled code is found by module, name and types, which both checkouts share: theirs get other names, and are not
+    # read from a cache that holds the old ones.
+    for kernel in kernels:
+        if not kernel.py_func.__module__.startswith("against."):
+            kernel.py_func.__module__ = f"against.{kernel.py_func.__module__}"
+            kernel._cache = NullCache()
 
 
 def kernel_loop(kernels: ModuleType) -> Callable[..., None]:
@@ -170,7 +162,9 @@ def kernel_loop(kernels: ModuleType) -> Callable[..., None]:
     return loop
 
 
-def measure(shape: str, items: int, k: int, asked: Asked, index: Index, rounds: int, own: Sequence[Variant]) -> Row:
+def measure(
+    shape: str, items: int, k: int, asked: SparseQueries, index: Index, rounds: int, own: Sequence[Variant]
+) -> Row:
     """Time all variants on the same queries; AssertionError unless they agree."""
     searchers = [variant.module.Searcher(index) for variant in own]
     singles = [asked.one(query) for query in range(len(asked))]
@@ -218,7 +212,7 @@ def interleaved(rounds: int, count: int, calls: Sequence[Callable[[int], Any]]) 
 
 
 def kernel_times(
-    asked: Asked, index: Index, k: int, rounds: int, own: Sequence[Variant], searchers: Sequence[Any]
+    asked: SparseQueries, index: Index, k: int, rounds: int, own: Sequence[Variant], searchers: Sequence[Any]
 ) -> np.ndarray:
     """Return microseconds a query inside ``search_query``, (variants, rounds, chunks of CHUNK queries)."""
     none, mask = np.zeros(0, np.int32), np.zeros(0, np.bool_)
@@ -239,7 +233,7 @@ def kernel_times(
     return interleaved(rounds, len(asked) // CHUNK, calls) / CHUNK
 
 
-def batch_rates(asked: Asked, k: int, rounds: int, searchers: Sequence[Any], threads: int) -> list[float]:
+def batch_rates(asked: SparseQueries, k: int, rounds: int, searchers: Sequence[Any], threads: int) -> list[float]:
     """Return queries a second of each searcher, BATCH queries in one call: the best of at least 15 rounds."""
     times = -(-BATCH // len(asked))
     rows, weights = np.tile(asked.rows, times), np.tile(asked.weights, times)

@@ -81,7 +81,7 @@ def read_lists(  # type: ignore[no-untyped-def]
 def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ignore[no-untyped-def]
     """Write to ``sums`` (R,) uint32 what the lists ``rows`` give to the candidates ``ids`` (R,), R < 2^16 - 1.
 
-    ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.accumulate``.
+    ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.adding``.
     """
     spare = np.uint64(len(marks) - 1)
     end = np.uint64(len(postings))
@@ -117,7 +117,7 @@ def add_sums(scores, sums, own, cached, evidence):  # type: ignore[no-untyped-de
 @compiled
 def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-def]
     """Write the k best of R candidates, score descending and id ascending; return how many there are."""
-    filled = 0
+    filled: Any = np.int64(0)
     for place in range(len(ids)):
         filled = insert_best(best_ids, best_scores, filled, ids[place], scores[place])
     return filled
@@ -148,30 +148,17 @@ def rescore(  # type: ignore[no-untyped-def]
 
 @compiled
 def sum_listed(  # type: ignore[no-untyped-def]
-    indptr, postings, rows, weights, narrow, wide, seen, listed, ids, sums,
+    entries, indptr, postings, rows, weights, narrow, wide, seen, listed, ids, sums,
 ):  # fmt: skip
     """Write the items ``listed`` less the seen ones, and their cached sums; return how many or a status."""
-    kernels.mark_seen(narrow, seen, 1)
+    kernels.mark_seen(narrow, seen, _ONE)
     found = 0
     for place in range(len(listed)):
         ids[found] = listed[place]
         found += narrow[np.uint64(listed[place])] == 0
-    kernels.mark_seen(narrow, seen, 0)
-    status = kernels.sum_candidates(indptr, postings, rows, weights, narrow, ids[:found], sums)
-    if status == kernels.TOO_WIDE:
-        status = kernels.sum_candidates(indptr, postings, rows, weights, wide, ids[:found], sums)
+    kernels.mark_seen(narrow, seen, _NOTHING)
+    status = kernels.sum_fitting(entries, indptr, postings, rows, weights, narrow, wide, ids[:found], sums)
     return np.int64(found) if status >= 0 else np.int64(status)
-
-
-@compiled
-def find(  # type: ignore[no-untyped-def]
-    indptr, postings, rows, weights, narrow, wide, work, seen, allow, deny, ids, sums,
-):  # fmt: skip
-    """``kernels.search_query`` in the accumulator that is wide enough."""
-    found = kernels.search_query(indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums)
-    if found == kernels.TOO_WIDE:
-        found = kernels.search_query(indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums)
-    return np.int64(found)
 
 
 @compiled
@@ -185,7 +172,7 @@ def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
 def answer(  # type: ignore[no-untyped-def]
     tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, books, norms, turns, leading, rests,
     book_rows, longest, residual, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
-    rows, weights, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
+    rows, weights, entries, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
     query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard,
     cached, evidence, scale,
 ):  # fmt: skip
@@ -205,13 +192,16 @@ def answer(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     read, counts = rows[:total], weights[:total]
     if few:
-        found = sum_listed(indptr, postings, read, counts, narrow, wide, seen, listed, ids, sums)
+        found = sum_listed(entries, indptr, postings, read, counts, narrow, wide, seen, listed, ids, sums)
     else:
-        found = find(indptr, postings, read, counts, narrow, wide, work, seen, allow, deny, ids, sums)
+        found = kernels.search_fitting(
+            entries, indptr, postings, read, counts, narrow, wide, work, seen, allow, deny, ids, sums
+        )
     if found < 0:
         return np.int64(found)
     if depth == 0:
-        best_ids[0, :found] = ids[:found]
+        for place in range(found):
+            best_ids[0, place] = ids[place]
         score_by_sums(sums, scale, best_scores[0, :found])
         return np.int64(found)
     results = rescore(
@@ -326,6 +316,8 @@ class OneQuery:
         )  # fmt: skip
         entry, constant = self._prepared(min(depth or k, self.searcher.item_count))
         found = entry(*varying, *constant)
+        while not kernels.ready(found):
+            found = entry(*varying, *constant)
         return None if found < 0 else (ids, scores)
 
     def _prepared(self, width: int) -> tuple[Any, tuple[Any, ...]]:
@@ -342,12 +334,14 @@ class OneQuery:
         scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
         return (
             *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items,
-            np.empty(count, np.int32), np.empty(count, np.int32), *self.searcher.lists, scratch.narrow, scratch.wide,
-            scratch.work, np.empty(width, np.int32), np.empty(width, np.uint32), np.empty(width, np.uint32),
-            np.empty(width, np.float32), _NO_INTERACTION, *self.rescoring.weights, self.rescoring.scale,
+            np.empty(count, np.int32), np.empty(count, np.int32), kernels.ENTRIES, *self.searcher.lists,
+            scratch.narrow, scratch.wide, scratch.work, np.empty(width, np.int32), np.empty(width, np.uint32),
+            np.empty(width, np.uint32), np.empty(width, np.float32), _NO_INTERACTION, *self.rescoring.weights,
+            self.rescoring.scale,
         )  # fmt: skip
 
 
+_ONE, _NOTHING = np.uint64(1), np.uint64(0)
 _NO_EVENTS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 _NO_INTERACTION = np.zeros((0, 0), np.float32)

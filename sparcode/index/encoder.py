@@ -142,8 +142,8 @@ class Encoder:
         return self._books is not None
 
     @property
-    def books(self) -> tuple[np.ndarray, ...]:
-        """The arguments of the quantizing kernels between tokens and codes, books (M, width, N) first."""
+    def books(self) -> tuple[Any, ...]:
+        """Arguments of the quantizing kernels between tokens and codes: books (M, width, N) first; None: no screen."""
         if self._books is None:
             raise QueryError("this encoder has no codebooks; it belongs to an unquantised model")
         return self._books, self._book_norms, *self._screen

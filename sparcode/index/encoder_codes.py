@@ -1,6 +1,7 @@
 """Nearest composite codes of tokens. Distances use |t - c|^2 / 2 - |t|^2 / 2 = |c|^2 / 2 - t.c.
 
-Books with many codewords come with a screen (see ``encoder_screen``), whose arrays hold no book where it does not pay.
+Books with many codewords come with a screen (see ``encoder_screen``); where it does not pay, its arrays are None, and
+nothing of it is compiled.
 Tokens are taken four at a time, so that they share what is read of a book; every distance is rounded as if alone, in
 the order of ``encoder_tiles.tile_distances``, with and without a screen.
 """
@@ -94,12 +95,12 @@ def smallest(values, least, indices, kept):
 
     ``least`` (16,): the smallest of every sixteenth value.
     """
-    size, filled = kept.shape[0], 0
+    size, filled = kept.shape[0], np.int64(0)
     for lane in range(LANES):
-        filled = insert(least[lane], lane, indices, kept, filled)
+        filled = insert(least[lane], np.int64(lane), indices, kept, filled)
     # As many values are not above it, since the lanes have other values each.
     limit = kept[size - 1] if filled == size else np.float32(np.inf)
-    filled = 0
+    filled = np.int64(0)
     whole = values.shape[0] // LANES * LANES
     for start in range(0, whole, LANES):
         if any_near(values[start : start + LANES], limit):
@@ -143,10 +144,20 @@ def _precedes(prefixes, m, row, word, other_row, other_word):
 @kernel
 def extend(codes, prefixes, m, rows, words, filled):
     """Set the first ``filled`` codes to their prefixes of m codewords and the chosen codeword of book m."""
-    prefixes[:, :m] = codes[:, :m]
+    copy_words(codes, m, prefixes)
     for a in range(filled):
-        codes[a, :m] = prefixes[rows[a], :m]
+        for i in range(m):
+            codes[a, i] = prefixes[rows[a], i]
         codes[a, m] = words[a]
+
+
+@kernel
+def copy_words(codes, m, prefixes):
+    """Set the first m codewords of all ``prefixes`` (P, M) to those of ``codes``."""
+    # One by one: numba's assignment of a slice carries the text of its error message, a second of compiling.
+    for a in range(codes.shape[0]):
+        for i in range(m):
+            prefixes[a, i] = codes[a, i]
 
 
 @kernel
@@ -156,7 +167,7 @@ def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longes
     tokens, codes, distances = _flat(tokens, codes, distances)
     total, width, size = tokens.shape[0], books.shape[1], books.shape[2]
     rows = max(1, min(total, ROWS))
-    values = np.empty((rows, size if probes > 1 or turns.shape[0] > 0 else 0), np.float32)
+    values = np.empty((rows, size if probes > 1 or turns is not None else 0), np.float32)
     least = np.empty((rows, LANES), np.float32)
     words = np.empty((rows, LANES), np.int32)
     turned = np.empty((rows, width), np.float32)
@@ -172,7 +183,7 @@ def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longes
         filled[:] = 1
         for m in range(book_count):
             part = tokens[start:stop, m * width : (m + 1) * width]
-            if turns.shape[0] > 0:
+            if turns is not None:
                 screened(
                     part, turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned, least,
                     words, indices, best,
@@ -206,14 +217,15 @@ def join(codes, distances, count, m, indices, best):
     rows = np.empty(probes, np.int64)
     words = np.empty(probes, np.int64)
     prefixes = np.empty((probes, book_count), codes.dtype)
-    prefixes[:, :m] = codes[:, :m]
-    filled = 0
+    copy_words(codes, m, prefixes)
+    filled = np.int64(0)
     for a in range(count):
         for b in range(best.shape[0]):
             value = distances[a] + _TWO * best[b]
             filled = offer(value, a, indices[b], prefixes, m, kept, rows, words, filled)
     extend(codes, prefixes, m, rows, words, filled)
-    distances[:filled] = kept[:filled]
+    for a in range(filled):
+        distances[a] = kept[a]
     return filled
 
 
@@ -234,13 +246,14 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
     residuals = np.empty((probes, width), np.float32)
     parents = np.empty((probes, width), np.float32)
     for t in range(total):
-        residuals[0] = tokens[t]
-        count = 1
+        for i in range(width):
+            residuals[0, i] = tokens[t, i]
+        count = np.int64(1)
         for m in range(book_count):
-            filled = 1
+            filled = np.int64(1)
             rows[0] = 0
-            prefixes[:, :m] = codes[t, :, :m]
-            if probes == 1 and turns.shape[0] > 0:
+            copy_words(codes[t], m, prefixes)
+            if turns is not None and probes == 1:
                 screened(
                     residuals[:1], turns[m], leading[m], rests[m], book_rows[m], longest[m], norms[m], values, turned,
                     least, lanes, words.reshape(1, 1), kept.reshape(1, 1),
@@ -251,7 +264,9 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
                 half_distances(residuals[:count], books[m], norms[m], values, least, lanes)
                 filled = widen(residuals[:count], values, prefixes, m, kept, rows, words)
             extend(codes[t], prefixes, m, rows, words, filled)
-            parents[:count] = residuals[:count]
+            for a in range(count):
+                for i in range(width):
+                    parents[a, i] = residuals[a, i]
             for a in range(filled):
                 for i in range(width):
                     residuals[a, i] = parents[rows[a], i] - books[m, i, words[a]]
@@ -266,7 +281,7 @@ def widen(residuals, values, prefixes, m, kept, rows, words):
 
     ``residuals`` (A, width) of the prefixes, ``values`` (A, N) their half distances.
     """
-    probes, filled = kept.shape[0], 0
+    probes, filled = kept.shape[0], np.int64(0)
     for a in range(residuals.shape[0]):
         square = dot(residuals[a], residuals[a])
         for word in range(values.shape[1]):

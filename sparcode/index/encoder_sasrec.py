@@ -61,6 +61,8 @@ def prepare(spec: dict[str, Any], arrays: Arrays) -> tuple[Any, ...]:
         _stack([arrays["norm.weight"], arrays["norm.bias"]]),
         heads,
         np.float32(spec["epsilon"]),
+        # With one block, what is for the blocks before the last is not even compiled.
+        True if len(blocks) > 1 else None,
     )
 
 
@@ -74,7 +76,7 @@ def _stack(parts: Any) -> np.ndarray:
 @kernel
 def sasrec_states(
     table, items, starts, stops, scale, empty, states,
-    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon,
+    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
 ):  # fmt: skip
     """Fill ``states`` (B, 1, d) from histories ``items[starts[b]:stops[b]]``; -1, or the index of an unknown item."""
     width = table.shape[1]
@@ -92,7 +94,8 @@ def sasrec_states(
     for b in range(starts.shape[0]):
         count = stops[b] - starts[b]
         if count == 0:
-            states[b, 0] = empty[0]
+            for i in range(width):
+                states[b, 0, i] = empty[0, i]
             continue
         bad = gather(table, items[starts[b] : stops[b]], scale, x)
         if bad >= 0:
@@ -100,15 +103,16 @@ def sasrec_states(
         for t in range(count):
             for i in range(width):
                 x[t, i] += positions[t, i]
-        for m in range(last):
-            full_attention(
-                x[:count], y[:count], queries[:count], keys, values[:count], mixed[:count], norms[m], matrices[m],
-                biases[m], heads, epsilon,
-            )  # fmt: skip
-            feed_forward_rows(
-                x[:count], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hiddens[:count],
-                y[:count],
-            )  # fmt: skip
+        if deep is not None:
+            for m in range(last):
+                full_attention(
+                    x[:count], y[:count], queries[:count], keys, values[:count], mixed[:count], norms[m], matrices[m],
+                    biases[m], heads, epsilon,
+                )  # fmt: skip
+                feed_forward_rows(
+                    x[:count], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hiddens[:count],
+                    y[:count],
+                )  # fmt: skip
         for t in range(count):
             layer_norm(x[t], norms[last, 0], norms[last, 1], epsilon, y[t])
         last_block(
@@ -129,7 +133,7 @@ def memory(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
 @kernel
 def remember(
     table, items, first, scale, normed, end, keys, values,
-    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon,
+    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
 ):  # fmt: skip
     """Add events ``items`` at positions ``first`` ...; return -1, or the index of an unknown item."""
     width, last = table.shape[1], norms.shape[0] - 1
@@ -141,9 +145,10 @@ def remember(
             return event
         for i in range(width):
             end[0, i] += positions[t, i]
-        for m in range(last):
-            add_event(end[0], t, keys[m], values[m], norms[m], matrices[m], biases[m], heads, epsilon, y, mixed)
-            feed_forward(end[0], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hidden, y)
+        if deep is not None:
+            for m in range(last):
+                add_event(end[0], t, keys[m], values[m], norms[m], matrices[m], biases[m], heads, epsilon, y, mixed)
+                feed_forward(end[0], norms[m], inner[m], inner_bias[m], outer[m], outer_bias[m], epsilon, hidden, y)
         layer_norm(end[0], norms[last, 0], norms[last, 1], epsilon, normed[t])
     return -1
 
@@ -151,7 +156,7 @@ def remember(
 @kernel
 def recall(
     count, states, normed, end, keys, values,
-    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon,
+    positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
 ):  # fmt: skip
     """Fill ``states`` (1, d) from the memory of ``count`` events."""
     last = norms.shape[0] - 1
@@ -226,7 +231,8 @@ def last_attention(x, y, matrices, biases, heads):
     mean = np.empty(width, np.float32)
     weights = np.empty(count, np.float32)
     affine(y[count - 1], matrices[QUERY], biases[0], query)
-    mixed[:] = biases[2]
+    for i in range(width):
+        mixed[i] = biases[2, i]
     for h in range(heads):
         low, high = h * size, (h + 1) * size
         request[:] = np.float32(0.0)

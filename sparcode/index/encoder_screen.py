@@ -34,25 +34,25 @@ TOGETHER = 8
 
 
 class Screen(NamedTuple):
-    """What ``screened`` needs, float32, all of no books where screening does not pay.
+    """What ``screened`` needs, float32, all None where screening does not pay.
 
     ``turns`` (M, width, width): coordinates of the book -> principal axes. ``leading`` (M, L, N), ``rests`` (M, N):
     leading coordinates and length of the rest of every codeword. ``rows`` (M, N, width): the codewords. ``longest``
     (M,): the largest |c|^2.
     """
 
-    turns: np.ndarray
-    leading: np.ndarray
-    rests: np.ndarray
-    rows: np.ndarray
-    longest: np.ndarray
+    turns: np.ndarray | None
+    leading: np.ndarray | None
+    rests: np.ndarray | None
+    rows: np.ndarray | None
+    longest: np.ndarray | None
 
 
 def prepare_screen(codebooks: np.ndarray) -> Screen:
     """Return the screen of ``codebooks`` (M, N, width)."""
     count, words, width = codebooks.shape
     if words < LEAST_WORDS or width < LEAST_WIDTH:
-        return Screen(*(np.zeros((0, *shape), np.float32) for shape in ((0, 0), (0, 0), (0,), (0, 0), ())))
+        return Screen(None, None, None, None, None)
     books = codebooks.astype(np.float64)
     # The eigenvectors of c c^T, the longest axis first.
     turns = np.stack([np.linalg.eigh(book.T @ book)[1][:, ::-1] for book in books])
@@ -89,11 +89,11 @@ def screened(x, turn, leading, rests, rows, longest, norms, values, turned, leas
 def select(x, rows, norms, values, slack, places, indices, kept):
     """Measure the codewords whose bound is near enough; ``values`` (N,) bounds, ``places`` where small ones stand."""
     size = kept.shape[0]
-    filled = 0
+    filled = np.int64(0)
     for start in range(0, LANES, TOGETHER):
-        filled = measure(x, rows, norms, places[start:], TOGETHER, indices, kept, filled)
+        filled = measure(x, rows, norms, places[start:], np.int64(TOGETHER), indices, kept, filled)
     limit = kept[size - 1] + slack if filled == size else np.float32(np.inf)
-    filled, waiting = 0, 0
+    filled, waiting = np.int64(0), np.int64(0)
     for start in range(0, values.shape[0], LANES):
         stop = min(start + LANES, values.shape[0])
         if stop - start == LANES and not any_near(values[start:stop], limit):
@@ -104,7 +104,7 @@ def select(x, rows, norms, values, slack, places, indices, kept):
                 waiting += 1
                 if waiting == TOGETHER:
                     filled = measure(x, rows, norms, places, waiting, indices, kept, filled)
-                    waiting = 0
+                    waiting = np.int64(0)
                     limit = min(limit, kept[size - 1] + slack) if filled == size else limit
     return measure(x, rows, norms, places, waiting, indices, kept, filled)
 
@@ -130,7 +130,7 @@ def measure(x, rows, norms, places, count, indices, kept, filled):
         o -= p * h[i]
     found = (s, t, u, v, w, y, z, o)
     for k in range(count):
-        filled = insert(found[k], places[k], indices, kept, filled)
+        filled = insert(found[k], np.int64(places[k]), indices, kept, filled)
     return filled
 
 

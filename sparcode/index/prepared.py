@@ -47,7 +47,7 @@ def entry_of(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
 
 
 def table_of(*arrays: np.ndarray) -> np.ndarray:
-    """Return the address and length of each array, uint64: of indptr, postings, narrow, wide and work in this order."""
+    """Return address and length of each array, uint64: of indptr, postings, narrow, wide, work, and kernel entries."""
     return np.array([value for array in arrays for value in (array.ctypes.data, len(array))], np.uint64)
 
 
@@ -83,7 +83,7 @@ def search_plain(
     return search_masked(table, rows, weights, seen, none, none, ids, sums)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def search_masked(
     table: np.ndarray,
     rows: np.ndarray,
@@ -94,13 +94,13 @@ def search_masked(
     ids: np.ndarray,
     sums: np.ndarray,
 ) -> Any:
-    """``kernels.search_query`` over the arrays of a table, in the wide accumulator if the narrow one is too small."""
+    """``kernels.search_fitting`` over the arrays of a table."""
     indptr = _array(_at(table[0]), (np.int64(table[1]),), np.uint64)
     postings = _array(_at(table[2]), (np.int64(table[3]),), np.uint32)
     narrow = _array(_at(table[4]), (np.int64(table[5]),), np.uint16)
+    wide = _array(_at(table[6]), (np.int64(table[7]),), np.uint32)
     work = _array(_at(table[8]), (np.int64(table[9]),), np.uint64)
-    found = kernels.search_query(indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums)
-    if found == kernels.TOO_WIDE:
-        wide = _array(_at(table[6]), (np.int64(table[7]),), np.uint32)
-        found = kernels.search_query(indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums)
-    return found
+    entries = _array(_at(table[10]), (np.int64(table[11]),), np.uint64)
+    return kernels.search_fitting(
+        entries, indptr, postings, rows, weights, narrow, wide, work, seen, allow, deny, ids, sums
+    )

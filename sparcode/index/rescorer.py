@@ -127,7 +127,7 @@ class Rescorer:
         return (
             self.items, self.item_bias, self.query_weight, self.item_weight, self.first_bias, self.middle,
             self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine, np.float32(self.bias), self.relu,
-            self.kind == "hadamard",
+            self.kind == "hadamard" if self.kind not in ("dot", "counts") else None,
         )  # fmt: skip
 
     def score_all(self, tokens: np.ndarray) -> np.ndarray:
@@ -187,14 +187,15 @@ def score_candidates(  # type: ignore[no-untyped-def]
     tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
     out_weight, out_bias, cosine, bias, relu, hadamard, out,
 ):  # fmt: skip
-    """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP).
+    """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP);
+    ``hadamard`` is None where the score has neither MLP nor interaction.
 
     ``items``: the item vectors as ``item_vectors.item_row`` reads them.
 
     ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
     """
     width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
-    if units == 0 and interaction.shape[0] == 0:
+    if hadamard is None:  # decided while compiling: what the other kinds need is then not compiled at all
         dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out)
         return
     buffer = np.empty(size, np.float32)
@@ -220,7 +221,8 @@ def score_candidates(  # type: ignore[no-untyped-def]
                     for h in range(units):
                         hidden[h] = max(hidden[h], np.float32(0.0))
                     dense(hidden, middle[layer], middle_bias[layer], after)
-                    hidden[:] = after
+                    for h in range(units):
+                        hidden[h] = after[h]
                 total = out_bias
                 for h in range(units):
                     total += out_weight[h] * max(hidden[h], np.float32(0.0))

@@ -97,11 +97,14 @@ class Searcher:
         result = _empty_result(len(indptr) - 1, self._checked_k(k))
 
         def answer(scratch: Scratch, low: int, high: int) -> int:
-            return kernels.search_batch(
-                self._indptr, self._postings, rows, weights, indptr[low : high + 1],
-                scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
-                *(part[low:high] for part in result),
-            )  # fmt: skip
+            while True:
+                status: int = kernels.search_batch(
+                    kernels.ENTRIES, self._indptr, self._postings, rows, weights, indptr[low : high + 1],
+                    scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
+                    *(part[low:high] for part in result),
+                )  # fmt: skip
+                if kernels.ready(status):
+                    return status
 
         _raise_if_bad(self._in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
         return result
@@ -144,6 +147,8 @@ class Searcher:
             found = prepared.masked_entry()(table, rows, weights, hidden, *masks, ids, sums)
         if found == width:
             return ids, sums
+        if not kernels.ready(found):
+            return self.search_one(rows, weights, k, seen, allow, deny, out)
         _raise_if_bad(found, self.index.row_count)
         return ids[:found], sums[:found]
 
@@ -156,9 +161,13 @@ class Searcher:
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
         scratch = self.scratch()
         sums = np.empty(len(candidates), np.uint32)
-        for accumulator in (scratch.narrow, scratch.wide):
-            status = kernels.sum_candidates(self._indptr, self._postings, rows, weights, accumulator, candidates, sums)
-            if status != kernels.TOO_WIDE:
+        rows, weights, candidates = exact_int32(rows), exact_int32(weights), exact_int32(candidates)
+        while True:
+            status = kernels.sum_fitting(
+                kernels.ENTRIES, self._indptr, self._postings, rows, weights, scratch.narrow, scratch.wide, candidates,
+                sums,
+            )  # fmt: skip
+            if kernels.ready(status):
                 break
         _raise_if_bad(status, self.index.row_count)
         return sums
@@ -177,7 +186,7 @@ class Searcher:
     def _table(self) -> np.ndarray:
         """Return this thread's addresses of index and scratch, made at its first query; loads what is compiled."""
         scratch = self._local.owner = self.scratch()
-        arrays = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work
+        arrays = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work, kernels.ENTRIES
         self._local.table = prepared.table_of(*arrays)
         self._plain = prepared.plain_entry()
         return self._local.table

@@ -1,0 +1,59 @@
+"""Call one compiled kernel from another by its address.
+
+An ordinary call makes numba put the callee, and all that it calls, into the caller's code, where LLVM optimises them
+anew: a kernel at the bottom of four callers is compiled five times. One that is called by address is compiled once, and
+not before a query needs it. The caller gets the address as an argument, so that its code names none and can be cached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
+
+
+def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
+    """Return where a kernel compiled for arguments of these numba types starts; it is compiled if need be."""
+    kernel.compile(arguments)
+    compiled = kernel.overloads[arguments]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def linked(kernel: Any, result: Any, *variants: tuple[Any, ...]) -> Any:
+    """Return ``call(address, *arguments)``, for kernels: what ``kernel(*arguments)`` returns, of numba type ``result``.
+
+    ``address``: uint64, as ``address_of`` tells it for the one of ``variants``, tuples of numba types, that the
+    arguments have; arrays may be read-only in one place and not in the other. Other arguments do not compile.
+    Uncompiled, the address is not looked at.
+    """
+
+    def call(address: Any, *arguments: Any) -> Any:
+        return kernel.py_func(*arguments)
+
+    class Typing(AbstractTemplate):  # type: ignore[misc]
+        key = call
+
+        def generic(self, given: Any, keywords: Any) -> Any:
+            known = [[_erased(kind) for kind in variant] for variant in variants]
+            return signature(result, types.uint64, *given[1:]) if [*map(_erased, given[1:])] in known else None
+
+    infer_global(call, types.Function(Typing))
+
+    @lower_builtin(call, types.uint64, types.VarArg(types.Any))
+    def _code(context: Any, builder: Any, own: Any, values: Any) -> Any:
+        convention, kinds = context.call_conv, own.args[1:]
+        function = builder.inttoptr(values[0], convention.get_function_type(result, kinds).as_pointer())
+        status, value = convention.call_function(builder, function, result, kinds, values[1:])
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return value
+
+    return call
+
+
+def _erased(kind: Any) -> Any:
+    """Return what decides about the machine code of a call: whether an array may be written does not."""
+    return kind.copy(readonly=False) if isinstance(kind, types.Array) else kind
