@@ -117,11 +117,11 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
                 item = np.uint64(posting >> np.uint32(8))
                 mark = np.uint64(marks[item & bits])
                 while mark > np.uint64(0):
-                    place = mark - np.uint64(1)
-                    if np.uint64(ids[place]) == item:
-                        sums[place] += weight * np.uint32(posting & np.uint32(255))
+                    own = mark - np.uint64(1)
+                    if np.uint64(ids[own]) == item:
+                        sums[own] += weight * np.uint32(posting & np.uint32(255))
                         break
-                    mark = np.uint64(chain[place])
+                    mark = np.uint64(chain[own])
             start = part
     for place in range(len(ids)):
         marks[np.uint64(ids[place]) & bits] = 0
