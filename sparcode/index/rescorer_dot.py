@@ -1,7 +1,7 @@
 """Rescoring by dot products alone: rows of items are asked for ahead of time, since candidates lie far apart.
 
-The loop over candidates hands no array to another function: references would be counted for each of them, which costs
-more than the sum. Rows of fewer bytes are decoded to a buffer, so that the sum is rounded as that of float32 rows.
+A row is decoded inside its sum, in a loop that hands no array to another function (references would be counted). Rows
+of 8 bits may be summed in another order than float32 rows of the same values: equal up to the rounding of float32.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ def dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out
 @_kernel
 def _add_dots(tokens, candidates, rows, scales, item_bias, cosine, bias, relu, out):  # type: ignore[no-untyped-def]
     count, width, size = candidates.shape[0], tokens.shape[1], rows.shape[1]
-    buffer = np.empty(size, np.float32)
     _ask(rows, scales, item_bias, candidates[:AHEAD])
     for token in range(tokens.shape[0]):
         query = tokens[token]
@@ -111,11 +110,10 @@ def _add_dots(tokens, candidates, rows, scales, item_bias, cosine, bias, relu, o
             item = np.uint64(candidates[place])
             row = rows[item]
             scale = scales[item] if scales is not None else np.float32(1.0)
-            for i in range(size):
-                buffer[i] = coordinate(row[i], scale)
             dot = np.float32(0.0)
             for block in range(0, size, width):
+                part = row[block : block + width]
                 for j in range(width):
-                    dot += query[j] * buffer[block + j]
+                    dot += query[j] * coordinate(part[j], scale)
             score = item_bias[item] + cosine * dot
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
