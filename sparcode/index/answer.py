@@ -23,6 +23,7 @@ from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
 from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
+from sparcode.index.rescorer_dot import prefetch_candidates
 from sparcode.index.searcher import Searcher
 from sparcode.types import Hits
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 1 << 15
 """Candidates that a uint16 accumulator can number."""
-UNREAD = 8
-"""Places beside those of the candidates, a power of two."""
+MARKS = 1 << 12
+"""Places at which candidates are looked up, a power of two."""
+NEAR = 256
+"""Postings that are looked up before those of candidates are added."""
 MOST_RESULTS = 128
 """Results that inserting keeps in order faster than sorting all candidates."""
 BAD_HISTORY = -10
@@ -83,23 +86,45 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
 
     ``marks``: (n + 1,) uint16, all zero before and after. List bounds are clipped as in ``kernels.adding``.
     """
-    spare = np.uint64(len(marks) - 1)
+    # Candidates are looked up by the last bits of their ids, in as many places as stay near the processor; those that
+    # share a place form a chain.
+    places = 1
+    while 2 * places <= min(len(marks), MARKS):
+        places *= 2
+    bits = np.uint64(places - 1)
     end = np.uint64(len(postings))
-    # Whether a posting is of a candidate is hard to predict: those of others are added to places that nobody reads,
-    # several of them, so that no addition waits for the one before.
-    wide = np.zeros(len(ids) + UNREAD, np.uint32)
+    chain = np.empty(len(ids), np.uint16)
+    near = np.empty(NEAR, np.uint32)
     for place in range(len(ids)):
-        marks[np.uint64(ids[place])] = place + 1
+        slot = np.uint64(ids[place]) & bits
+        chain[place] = marks[slot]
+        marks[slot] = place + 1
+        sums[place] = 0
     for i in range(len(rows)):
-        row = np.uint64(rows[i])
-        for p in range(min(indptr[row], end), min(indptr[row + np.uint64(1)], end)):
-            posting = np.uint64(postings[p])
-            mark = np.uint64(marks[min(posting >> np.uint64(8), spare)])
-            to = mark + np.uint64(UNREAD - 1) if mark > np.uint64(0) else p & np.uint64(UNREAD - 1)
-            wide[to] += np.uint32(np.uint64(weights[i]) * (posting & np.uint64(255)))
+        row, weight = np.uint64(rows[i]), np.uint32(weights[i])
+        stop = min(indptr[row + np.uint64(1)], end)
+        start = min(indptr[row], stop)
+        while start < stop:
+            # Whether a posting is of a candidate is hard to predict: first those are noted that may be.
+            found = np.uint64(0)
+            part = min(stop, start + np.uint64(NEAR))
+            for p in range(start, part):
+                posting = np.uint64(postings[p])
+                near[found] = posting
+                found += np.uint64(marks[(posting >> np.uint64(8)) & bits] != 0)
+            for k in range(found):
+                posting = near[k]
+                item = np.uint64(posting >> np.uint32(8))
+                mark = np.uint64(marks[item & bits])
+                while mark > np.uint64(0):
+                    own = mark - np.uint64(1)
+                    if np.uint64(ids[own]) == item:
+                        sums[own] += weight * np.uint32(posting & np.uint32(255))
+                        break
+                    mark = np.uint64(chain[own])
+            start = part
     for place in range(len(ids)):
-        marks[np.uint64(ids[place])] = 0
-        sums[place] = wide[UNREAD + place]
+        marks[np.uint64(ids[place]) & bits] = 0
 
 
 @compiled
@@ -134,6 +159,7 @@ def rescore(  # type: ignore[no-untyped-def]
     ``tokens`` (K_u, d); ``rows``, ``weights``: the learned lists; ``own``, ``scores`` (R,) scratch; weights of the
     scorer as in ``rescorer.score_candidates``; ``cached``, ``evidence`` float32: score units of one unit of a sum.
     """
+    prefetch_candidates(flat, item_bias, ids)  # they come while the lists are walked
     if evidence != 0.0:
         learned_sums(indptr, postings, rows, weights, marks, ids, own)
     for place in range(len(scores)):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
 from sparcode.errors import CorruptIndexError
@@ -110,10 +110,16 @@ def _float32_row(items, item, buffer):  # type: ignore[no-untyped-def]
 def _float16_row(items, item, buffer):  # type: ignore[no-untyped-def]
     row = items[item]
     for i in range(row.shape[0]):
-        half = np.uint32(row[i])
-        bits = (half & np.uint32(0x8000)) << np.uint32(16) | (half & np.uint32(0x7FFF)) << np.uint32(13)
-        buffer[i] = np.uint32(bits).view(np.float32) * _HALF_BIAS
+        buffer[i] = half_to_float(row[i])
     return buffer
+
+
+@njit(cache=True, nogil=True)
+def half_to_float(bits):  # type: ignore[no-untyped-def]
+    """Return the float32 value of the uint16 bits of a float16. For kernels."""
+    half = np.uint32(bits)
+    wide = (half & np.uint32(0x8000)) << np.uint32(16) | (half & np.uint32(0x7FFF)) << np.uint32(13)
+    return np.uint32(wide).view(np.float32) * _HALF_BIAS
 
 
 def _int8_row(items, item, buffer):  # type: ignore[no-untyped-def]

@@ -194,10 +194,21 @@ def score_candidates(  # type: ignore[no-untyped-def]
 
     ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
     """
-    width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
     if hadamard is None:  # decided while compiling: what the other kinds need is then not compiled at all
         dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out)
-        return
+    else:
+        _score_all_parts(
+            tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle,
+            middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, out,
+        )  # fmt: skip
+
+
+@_kernel
+def _score_all_parts(  # type: ignore[no-untyped-def]
+    tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
+    out_weight, out_bias, cosine, bias, relu, hadamard, out,
+):  # fmt: skip
+    width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
     buffer = np.empty(size, np.float32)
     folded = np.empty((size, units), np.float32)
     start = np.empty(units, np.float32)

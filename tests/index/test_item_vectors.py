@@ -66,7 +66,9 @@ def test_every_path_scores_what_is_stored(stored, kind, layers, item_tokens, tmp
     table = np.array([[literal(spec, as_stored, token, item) for item in range(37)] for token in TOKENS])
     tolerance = {"rtol": 1e-4, "atol": 1e-4 * np.abs(table).max()}
     assert np.allclose(rescorer.token_scores(TOKENS, slice(5, 9)), table[:, 5:9], **tolerance)
-    np.testing.assert_array_equal(rescorer.score(TOKENS, CANDIDATES), plain.score(TOKENS, CANDIDATES))
+    own, expected = rescorer.score(TOKENS, CANDIDATES), plain.score(TOKENS, CANDIDATES)
+    # Sums of decoded rows may be ordered otherwise.
+    np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6 * np.abs(table).max())
     np.testing.assert_array_equal(rescorer.score_all(TOKENS[None]), plain.score_all(TOKENS[None]))
     assert rescorer.bytes == sum(a.nbytes for a in small.values())
 
