@@ -99,7 +99,7 @@ def test_an_encoder_gives_the_same_codes_with_and_without_a_screen(kind, probes,
 
 def test_small_books_have_no_screen(monkeypatch):
     monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 100)
-    assert all(len(part) == 0 for part in prepare_screen(np.ones((2, 99, 8), np.float32)))
+    assert all(part is None for part in prepare_screen(np.ones((2, 99, 8), np.float32)))
 
 
 @pytest.mark.parametrize("kind", ["product", "residual"])
