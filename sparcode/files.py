@@ -8,8 +8,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise OSError(number, os.strerror(number), str(path)) from problem
         raise
     sync_directory(path.parent)
+
+
+@contextmanager
+def atomic_paths(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """``atomic_path`` of files that belong together: none is replaced before all are written.
+
+    An OSError names the first of ``paths``.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(atomic_path(path)) for path in paths]
 
 
 def _system_error(problem: BaseException) -> int | None:

@@ -61,7 +61,9 @@ class ItemCodebook(Codebook):
     def assign(self, vectors: Tensor, balance: Sinkhorn | None = None) -> Tensor:
         """Return the codewords (X,) of vectors (X, w): the nearest, or those of a balanced assignment of the batch."""
         if balance is not None:
-            parts = vectors.split(max(BALANCED_CELLS // len(self.words), 1))
+            # Of equal size: a few vectors left over for a part of their own would be spread over all codewords.
+            most = max(BALANCED_CELLS // len(self.words), 1)
+            parts = vectors.chunk(max(-(-len(vectors) // most), 1))
             return torch.cat([balance.assign(self.distances(part)) for part in parts])
         step = max(CELLS // len(self.words), 1)
         half = 0.5 * self.words.square().sum(1)

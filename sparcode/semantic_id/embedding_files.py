@@ -308,6 +308,8 @@ def _write_folder(folder: Path, vectors: np.ndarray, ids: pa.Array) -> None:
             os.replace(folder, retired)
         os.replace(temporary, folder)
     finally:
+        if retired.exists() and not folder.exists():
+            os.replace(retired, folder)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
     sync_directory(folder.parent)

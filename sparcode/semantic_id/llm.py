@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sparcode.files import atomic_path, write_json
+from sparcode.files import atomic_path, atomic_paths, write_json
 from sparcode.semantic_id.histories import Histories
 from sparcode.semantic_id.mapping import SemanticIds
 
@@ -48,30 +48,34 @@ def sid_words(mapping: SemanticIds) -> pa.Array:
 
 
 def write_llm(mapping: SemanticIds, folder: Path, histories: Histories | None = None) -> dict[str, int]:
-    """Write the files above, each atomically, and return the number of lines of each.
+    """Write the files above and return the number of lines of each; none is replaced before all are there.
 
     Histories are of the items of ``mapping``, in its order. Files of an earlier export that have no successor go: they
     would be in the words of another tokenizer.
     """
-    written = _write_files(mapping, Path(folder), histories)
+    names = ["added_tokens.json", "items.jsonl"]
+    if histories is not None:
+        names += ["histories.jsonl", *(f"{split}.jsonl" for split in histories.held_out)]
+    with atomic_paths(Path(folder) / name for name in names) as drafts:
+        written = _write_files(mapping, dict(zip(names, drafts, strict=True)), histories)
     for name in set(FILES) - set(written):
         (Path(folder) / name).unlink(missing_ok=True)
     return written
 
 
-def _write_files(mapping: SemanticIds, folder: Path, histories: Histories | None) -> dict[str, int]:
+def _write_files(mapping: SemanticIds, paths: dict[str, Path], histories: Histories | None) -> dict[str, int]:
     words, ids = sid_words(mapping).to_pylist(), mapping.ids.to_pylist()
     tokens = added_tokens(mapping.sizes)
-    write_json(folder / "added_tokens.json", tokens)
+    write_json(paths["added_tokens.json"], tokens)
     titles = None if histories is None else histories.titles
     written = {"added_tokens.json": len(tokens)}
-    written["items.jsonl"] = _write_lines(folder / "items.jsonl", _items(ids, words, titles))
+    written["items.jsonl"] = _write_lines(paths["items.jsonl"], _items(ids, words, titles))
     if histories is None:
         return written
-    written["histories.jsonl"] = _write_lines(folder / "histories.jsonl", _histories(histories, ids, words))
+    written["histories.jsonl"] = _write_lines(paths["histories.jsonl"], _histories(histories, ids, words))
     for split in histories.held_out:
         name = f"{split}.jsonl"
-        written[name] = _write_lines(folder / name, _held_out(histories, split, ids, words))
+        written[name] = _write_lines(paths[name], _held_out(histories, split, ids, words))
     return written
 
 

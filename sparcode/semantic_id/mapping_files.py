@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparcode.errors import DataError, QueryError
-from sparcode.files import atomic_path, read_json, require_writable, write_bytes, write_json
+from sparcode.files import atomic_path, atomic_paths, read_json, require_writable, write_bytes, write_json
 from sparcode.semantic_id.mapping import SemanticIds
 
 FORMATS = ("parquet", "npy", "json")
@@ -79,10 +79,11 @@ def read_parquet(path: Path) -> SemanticIds:
 
 
 def write_npy(mapping: SemanticIds, path: Path) -> None:
-    """Write a folder with ``codes.npy``, ``ids.npy`` and ``semantic_ids.json``, each file atomically."""
-    write_array(path / _CODES, mapping.codes)
-    write_array(path / _IDS, _plain_ids(mapping.ids))
-    write_json(path / _ABOUT, _about(mapping))
+    """Write a folder with ``codes.npy``, ``ids.npy``, ``semantic_ids.json``; none is replaced before all are there."""
+    with atomic_paths(path / name for name in (_CODES, _IDS, _ABOUT)) as (codes, ids, about):
+        write_array(codes, mapping.codes)
+        write_array(ids, _plain_ids(mapping.ids))
+        write_json(about, _about(mapping))
 
 
 def read_npy(path: Path) -> SemanticIds:
@@ -235,7 +236,7 @@ def _sizes_of(codes: np.ndarray) -> Sequence[int]:
 
 def check_mapping_path(path: Path) -> str:
     """Return the format that the ending of ``path`` tells; DataError for another ending."""
-    endings = {".parquet": "parquet", ".json": "json", "": "npy"}
+    endings = {".parquet": "parquet", ".pq": "parquet", ".json": "json", "": "npy"}
     if path.is_dir():
         return "npy"
     if path.suffix not in endings:
@@ -243,7 +244,7 @@ def check_mapping_path(path: Path) -> str:
     return endings[path.suffix]
 
 
-def require_target(path: Path, format: str, names: Iterable[str] = (_CODES, _IDS, _ABOUT)) -> None:
+def require_target(path: Path, format: str, names: Sequence[str] = (_CODES, _IDS, _ABOUT)) -> None:
     """Raise DataError or OSError unless ``path`` can be written, or replaced, as ``format`` (of ``FORMATS``, or llm).
 
     As everywhere, a file is replaced in one step, a folder only when it holds nothing but files of ours, ``names``;
@@ -260,10 +261,12 @@ def require_target(path: Path, format: str, names: Iterable[str] = (_CODES, _IDS
                 f"{path} exists and holds {others[0]!r}, which is no file of the {format} format; give another name, "
                 "or remove it"
             )
+        require_writable(path / next(iter(names)))
     elif path.is_file():
         raise DataError(f"{path} is a file; the {format} format is a folder, give another name")
     else:
         _require_ending(path, format, ())
+        require_writable(path)
 
 
 def _require_ending(path: Path, format: str, endings: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,24 @@ def test_a_failed_write_keeps_the_earlier_folder(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="space"):
+        write_embeddings(tmp_path / "e", from_arrays(X * 2))
+    assert np.array_equal(read_embeddings(tmp_path / "e").vectors, X)
+    assert [file.name for file in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_embeddings(tmp_path / "e", from_arrays(X))
+    rename = os.replace
+
+    def refused_once(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "e" and Path(source).name.endswith(".tmp"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refused_once)
+    with pytest.raises(OSError, match="Input"):
         write_embeddings(tmp_path / "e", from_arrays(X * 2))
     assert np.array_equal(read_embeddings(tmp_path / "e").vectors, X)
     assert [file.name for file in tmp_path.iterdir()] == ["e"]

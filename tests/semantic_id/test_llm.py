@@ -13,6 +13,7 @@ import pytest
 
 from sparcode.errors import DataError, RunError
 from sparcode.run import Run
+from sparcode.semantic_id import llm
 from sparcode.semantic_id.histories import mapped_sequences, read_categories, read_histories
 from sparcode.semantic_id.llm import added_tokens, sid_words, token, write_llm
 from sparcode.semantic_id.mapping import SemanticIds
@@ -72,6 +73,23 @@ def test_training_histories_and_targets(events: Path, tmp_path: Path) -> None:
 
 def test_items_alone(tmp_path: Path) -> None:
     assert write_llm(mapping(), tmp_path / "llm") == {"added_tokens.json": 5, "items.jsonl": 3}
+
+
+def test_a_failed_write_keeps_the_earlier_files(events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = read_histories(events, mapping().ids)
+    write_llm(mapping(), tmp_path / "llm", histories)
+    earlier = {file.name: file.read_bytes() for file in (tmp_path / "llm").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    other = SemanticIds(mapping().ids, mapping().codes[::-1].copy(), (2, 3), method="pq")
+    for name in ("_items", "_histories", "_held_out"):
+        with monkeypatch.context() as broken:
+            broken.setattr(llm, name, full)
+            with pytest.raises(OSError, match="space"):
+                write_llm(other, tmp_path / "llm", histories)
+        assert {file.name: file.read_bytes() for file in (tmp_path / "llm").iterdir()} == earlier
 
 
 def test_a_run_gives_its_histories(tiny_run: TinyRun) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparcode.errors import DataError, IndexMismatchError, QueryError, UnknownIdError
+from sparcode.semantic_id import mapping_files
 from sparcode.semantic_id.mapping import SemanticIds
-from sparcode.semantic_id.mapping_files import read_codes, read_mapping, write_mapping
+from sparcode.semantic_id.mapping_files import read_codes, read_mapping, require_target, write_mapping
 
 CODES = np.array([[1, 2, 0], [0, 1, 3], [1, 2, 0], [1, 0, 0]], np.int32)
 
@@ -109,13 +110,39 @@ def test_new_items_follow_old_ones() -> None:
         mapping([1, 2, 3, 4]).extended(pa.array(["ab"]), np.array([[0, 0, 1]]))
 
 
-@pytest.mark.parametrize("name", ["m.parquet", "m.json", "folder"])
+@pytest.mark.parametrize("name", ["m.parquet", "m.pq", "m.json", "folder"])
 @pytest.mark.parametrize("ids", [("ab", "x-1", "ü 漢", "7"), [3, 1, -7, 2**60]])
 def test_files_give_back_what_was_written(name: str, ids: Any, tmp_path: Path) -> None:
     write_mapping(mapping(ids), tmp_path / name)
     assert same(read_mapping(tmp_path / name), mapping(ids))
     write_mapping(mapping(ids), tmp_path / name)
     assert same(read_codes(tmp_path / name), mapping(ids))
+
+
+def test_a_failed_write_keeps_the_earlier_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mapping(mapping(), tmp_path / "m")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("_plain_ids", "_about"):  # after the codes are written, and after the ids
+        with monkeypatch.context() as broken:
+            broken.setattr(mapping_files, name, full)
+            with pytest.raises(OSError, match="space"):
+                write_mapping(mapping(["e", "f", "g", "h"], CODES[::-1].copy()), tmp_path / "m")
+        assert same(read_mapping(tmp_path / "m"), mapping())
+    assert len(list((tmp_path / "m").iterdir())) == 3
+
+
+@pytest.mark.parametrize("format", ["npy", "llm"])
+def test_a_folder_that_cannot_be_made_is_refused_before_work(format: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        require_target(tmp_path / "file" / "sub", format)
+    require_target(tmp_path / "sub", format)
+    (tmp_path / "sub").mkdir()
+    require_target(tmp_path / "sub", format)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "sub"]
 
 
 def test_columns_of_the_parquet_file(tmp_path: Path) -> None:
