@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparcode.errors import SparcodeError
 from sparcode.index import kernels
 from sparcode.index.kernels import (
     adding,
@@ -318,6 +319,15 @@ def test_search_batch_switches_width_per_query_and_reports_bad_ones(form):
         assert got == expected
     rows[3] = 5
     assert search() == kernels.BAD_ROW
+    rows[3] = 3
+    # What a caller in numba's cache meets when the kernels behind have other arguments than when it was compiled.
+    other = fitting.ENTRIES.copy()
+    other[-1] += np.uint64(1)
+    status = form.search_batch(other, *lists_of[1:], *arguments)
+    assert status == fitting.STALE
+    with pytest.raises(SparcodeError, match="another version of sparcode"):
+        fitting.ready(status)
+    assert search() == 0
 
 
 GUARD = 64

@@ -6,20 +6,18 @@ compiled when the first query needs it: until then its entry is 0 and the status
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 from numba import types
 
+from sparcode.errors import SparcodeError
 from sparcode.index.kernels.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number, within
 from sparcode.index.kernels.query import largest_sum, search_bounded, sum_candidates
 from sparcode.index.linked import address_of, linked
 
 MISSING = -100
 """The status ``MISSING - slot``: the kernel of a slot of ``ENTRIES`` must be compiled first."""
-
-ENTRIES = np.zeros(4, np.uint64)
-"""Where the kernels start: search in the narrow and in the wide accumulator, sums of candidates in either; 0: not yet.
-
-An argument of the kernels below, of which all in a process share this one."""
 
 _INTS, _SUMS, _MASK = types.int32[::1], types.uint32[::1], types.boolean[::1]
 _QUERY = (*(types.Array(kind, 1, "C", readonly=True) for kind in (types.uint64, types.uint32)), _INTS, _INTS)
@@ -29,12 +27,30 @@ _SUMMINGS = [(*_QUERY, own, _INTS, _SUMS) for own in _ACCUMULATORS]
 _search = linked(search_bounded, types.int64, *_SEARCHES)
 _sum = linked(sum_candidates, types.int64, *_SUMMINGS)
 _KERNELS = [*((search_bounded, own) for own in _SEARCHES), *((sum_candidates, own) for own in _SUMMINGS)]
+_CALLS = [(kernel.py_func.__code__.co_varnames[: len(own)], list(map(str, own))) for kernel, own in _KERNELS]
+_STAMP, _CALLED = np.uint64(len(_KERNELS)), np.uint64(crc32(repr(_CALLS).encode()))
+STALE = MISSING - len(_KERNELS)
+"""A caller from numba's cache, which looks at the caller's file only, would call these kernels as earlier ones."""
+
+ENTRIES = np.array([0] * len(_KERNELS) + [_CALLED], np.uint64)
+"""Where the kernels start: search in the narrow and in the wide accumulator, sums of candidates in either; 0: not yet.
+
+The last entry tells callers how these are called. An argument of the kernels below, of which all in a process share
+this one."""
 
 
 def ready(status: int) -> bool:
-    """Tell whether a status is final; if not, what was missing is there now and the call is to be repeated."""
+    """Tell whether a status is final; if not, what was missing is there now and the call is to be repeated.
+
+    Raises SparcodeError on STALE.
+    """
     if status > MISSING:
         return True
+    if status == STALE:
+        raise SparcodeError(
+            "numba's cache holds query kernels of another version of sparcode; delete the *.nbi and *.nbc files in the "
+            "installed package, or in NUMBA_CACHE_DIR, and start again"
+        )
     slot = int(MISSING - status)
     ENTRIES[slot] = address_of(*_KERNELS[slot])
     return False
@@ -64,6 +80,8 @@ def search_fitting(
         return np.int64(TOO_WIDE)
     slot = np.int64(bound > NARROW_LIMIT)
     entry = entries[slot]
+    if entries[_STAMP] != _CALLED:
+        return np.int64(STALE)
     if entry == 0:
         return np.int64(MISSING) - slot
     if slot == 0:
@@ -89,6 +107,8 @@ def sum_fitting(
         return bound
     slot = np.int64(2) + np.int64(bound > NARROW_LIMIT)
     entry = entries[slot]
+    if entries[_STAMP] != _CALLED:
+        return np.int64(STALE)
     if entry == 0:
         return np.int64(MISSING) - slot
     if slot == 2:
