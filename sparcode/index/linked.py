@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 from numba import types
-from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin
+
+from sparcode.errors import SparcodeError
+
+# Numba promises nothing about these but ``numba.extending``: they are the same in 0.60 and 0.68.
+try:
+    from numba.core import cgutils
+    from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+    from numba.extending import lower_builtin
+except ImportError as problem:
+    raise SparcodeError(
+        f"numba {numba.__version__} found, in which kernels cannot be called by address ({problem}); "
+        "pip install 'numba<0.69'"
+    ) from None
 
 
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:

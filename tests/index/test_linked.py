@@ -1,0 +1,74 @@
+"""Kernels called by address: what they return, what they refuse, and a numba that has moved what they rest on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.util import module_from_spec, spec_from_file_location
+
+import numpy as np
+import pytest
+from numba import TypingError, njit, types
+
+from sparcode.errors import SparcodeError
+from sparcode.index import linked as module
+from sparcode.index.linked import address_of, linked
+
+VALUES = types.Array(types.int32, 1, "C", readonly=True)
+
+
+@njit
+def total(values, factor):
+    """Return the sum of values times a factor; a factor below zero is an error."""
+    if factor < 0:
+        raise ValueError("below zero")
+    result = np.int64(0)
+    for value in values:
+        result += value
+    return result * factor
+
+
+ADDED = linked(total, types.int64, (VALUES, types.int64))
+
+
+@njit
+def by_address(address, values, factor):
+    """Call ``total`` by its address."""
+    return ADDED(address, values, factor)
+
+
+def test_a_call_by_address_returns_what_the_kernel_returns() -> None:
+    address, values = np.uint64(address_of(total, (VALUES, types.int64))), np.arange(5, dtype=np.int32)
+    assert by_address(address, values, 3) == ADDED(0, values, 3) == 30
+    values.flags.writeable = False
+    assert by_address(address, values, 2) == 20
+    with pytest.raises(ValueError, match="below zero"):
+        by_address(address, values, -1)
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(5), np.arange(5, dtype=np.int32)[::2], np.zeros((2, 2), np.int32), np.zeros(2, np.uint32)]
+)
+def test_arguments_of_other_types_do_not_compile(values: np.ndarray) -> None:
+    with pytest.raises(TypingError):
+        by_address(np.uint64(address_of(total, (VALUES, types.int64))), values, 1)
+
+
+def test_threads_get_one_address() -> None:
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(address_of(total, (VALUES, types.int8)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
+
+
+def test_a_numba_that_has_moved_them_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba.core.typing.templates", None)
+    spec = spec_from_file_location("moved", str(module.__file__))
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(SparcodeError, match="cannot be called by address"):
+        spec.loader.exec_module(module_from_spec(spec))
