@@ -51,6 +51,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a file name is one of ``atomic_path``, left behind by a process that was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", name) is not None
+
+
 @contextmanager
 def atomic_paths(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """``atomic_path`` of files that belong together: none is replaced before all are written.

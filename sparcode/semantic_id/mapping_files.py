@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparcode.errors import DataError, QueryError
-from sparcode.files import atomic_path, atomic_paths, read_json, require_writable, write_bytes, write_json
+from sparcode.files import atomic_path, atomic_paths, is_temporary, read_json, require_writable, write_bytes, write_json
 from sparcode.semantic_id.mapping import SemanticIds
 
 FORMATS = ("parquet", "npy", "json")
@@ -247,21 +247,21 @@ def check_mapping_path(path: Path) -> str:
 def require_target(path: Path, format: str, names: Sequence[str] = (_CODES, _IDS, _ABOUT)) -> None:
     """Raise DataError or OSError unless ``path`` can be written, or replaced, as ``format`` (of ``FORMATS``, or llm).
 
-    As everywhere, a file is replaced in one step, a folder only when it holds nothing but files of ours, ``names``;
-    a name that promises another format is refused. Called before any work.
+    As everywhere, a file is replaced in one step, a folder only when it holds nothing but files of ours, ``names``, and
+    what a write that was killed left behind; a name that promises another format is refused. Called before any work.
     """
     path = Path(path)
     if format in ("parquet", "json"):
         _require_ending(path, format, {"parquet": (".parquet", ".pq"), "json": (".json",)}[format])
         require_writable(path)
     elif path.is_dir():
-        others = sorted({file.name for file in path.iterdir()} - set(names))
+        others = sorted(name for name in {file.name for file in path.iterdir()} - set(names) if not is_temporary(name))
         if others:
             raise DataError(
                 f"{path} exists and holds {others[0]!r}, which is no file of the {format} format; give another name, "
                 "or remove it"
             )
-        require_writable(path / next(iter(names)))
+        require_writable(path / names[0])
     elif path.is_file():
         raise DataError(f"{path} is a file; the {format} format is a folder, give another name")
     else:

@@ -142,6 +142,9 @@ def test_a_folder_that_cannot_be_made_is_refused_before_work(format: str, tmp_pa
     require_target(tmp_path / "sub", format)
     (tmp_path / "sub").mkdir()
     require_target(tmp_path / "sub", format)
+    (tmp_path / "sub" / ".codes.npy.0123abcd.tmp").write_bytes(b"half")  # a write that was killed
+    require_target(tmp_path / "sub", format)
+    (tmp_path / "sub" / ".codes.npy.0123abcd.tmp").unlink()
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "sub"]
 
 
