@@ -68,9 +68,10 @@ def write_vectors(path: Path, vectors: np.ndarray, ids: pa.Array) -> None:
     if suffix == "":
         _write_folder(path, vectors, ids)
     elif suffix == ".npy":
-        _write_ids(path.parent, f"{path.stem}.ids", ids)
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, vectors, allow_pickle=False)
+        with atomic_path(path) as temporary:
+            with open(temporary, "wb") as stream:
+                np.save(stream, vectors, allow_pickle=False)
+            _write_ids(path.parent, f"{path.stem}.ids", ids)  # neither is replaced when the other cannot be written
     elif suffix in (".parquet", ".pq"):
         _write_parquet(path, vectors, ids)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sparcode.data.storage import Dataset
 from sparcode.errors import ConfigError, RunError
-from sparcode.files import require_writable, write_bytes, write_json
+from sparcode.files import atomic_paths, require_writable, write_bytes, write_json
 from sparcode.index.arrays import open_encoder_files
 from sparcode.index.encoder import Encoder
 from sparcode.run import Run
@@ -45,8 +45,9 @@ def export_onnx(folder: str | Path, out: str | Path) -> dict[str, Any]:
         model.metadata_props.add(key=f"sparcode.{name}", value=json.dumps(value))
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference(content, encoder, run.dataset)
-    write_bytes(out, content)
-    write_json(items_file, _plain_ids(run.dataset))
+    with atomic_paths([out, items_file]) as (graph, items):
+        write_bytes(graph, content)
+        write_json(items, _plain_ids(run.dataset))
     return {
         "file": str(out), "items_file": str(items_file), "bytes": len(content), "kind": spec["tokenizer"]["kind"],
         "inputs": [part.name for part in model.graph.input], "tokens": [encoder.heads, encoder.width],

@@ -32,10 +32,11 @@ def test_an_earlier_export_is_replaced_by_a_whole_one_or_stays(tiny_run, tmp_pat
     out, ids = tmp_path / "tokenizer.onnx", tmp_path / "tokenizer.onnx.items.json"
     out.write_text("earlier")
     ids.write_text("earlier")
-    with monkeypatch.context() as broken:
-        broken.setattr("sparcode.train.export_onnx.tokenizer_graph", lambda *_: 1 / 0)
-        assert run("export", tiny_run.folder, "--out", out).exit_code == 1
-    assert out.read_text() == ids.read_text() == "earlier"
+    for part in ("tokenizer_graph", "_plain_ids"):
+        with monkeypatch.context() as broken:
+            broken.setattr(f"sparcode.train.export_onnx.{part}", lambda *_: 1 / 0)
+            assert run("export", tiny_run.folder, "--out", out).exit_code == 1
+        assert out.read_text() == ids.read_text() == "earlier"
     assert run("export", tiny_run.folder, "--out", out).exit_code == 0
     assert out.stat().st_size > 1000
     assert len(json.loads(ids.read_text(encoding="utf-8"))) == 60

@@ -319,11 +319,15 @@ def test_a_failed_write_keeps_the_earlier_folder(tmp_path: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    write_embeddings(tmp_path / "single" / "f.npy", from_arrays(X, list("abcdef")))
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="space"):
         write_embeddings(tmp_path / "e", from_arrays(X * 2))
     assert np.array_equal(read_embeddings(tmp_path / "e").vectors, X)
-    assert [file.name for file in tmp_path.iterdir()] == ["e"]
+    with pytest.raises(OSError, match="space"):
+        write_embeddings(tmp_path / "single" / "f.npy", from_arrays(X[::-1].copy(), list("fedcba")))
+    assert read_embeddings(tmp_path / "single" / "f.npy").ids.to_pylist() == list("abcdef")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["e", "single"]
 
 
 def test_a_folder_that_cannot_be_renamed_leaves_the_earlier_one(
