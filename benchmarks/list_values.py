@@ -33,6 +33,7 @@ from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
 from sparcode.index import build
 from sparcode.index.assembly import assemble
+from sparcode.index.code_blocks import BlockScoring
 from sparcode.index.cutting import Cutter
 from sparcode.index.layout import Index, composite
 from sparcode.index.pipeline import Pipeline, QuerySettings
@@ -151,10 +152,11 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum(axis=0))
 
 
-class GivenScores:
-    """Candidates of stored codes, as ``BlockScoring``, by a scorer that is given, in this process."""
+class GivenScores(BlockScoring):
+    """Candidates of stored codes by a scorer that is given, in this process."""
 
-    def __init__(self, scorer: ListScorer) -> None:
+    def __init__(self, run: Run, usual: BlockScoring, scorer: ListScorer) -> None:
+        super().__init__(run, usual.work, usual.runner, usual.block_codes, usual.report)
         self.scorer = scorer
 
     def candidates(self, stored: Stored, threshold: float | np.ndarray, floor: int) -> Candidates:
@@ -178,7 +180,7 @@ class ValuesJob(build.Job):
         usual = super()._cutter(scorer, stored, reads)
         if self.scorer is None:
             return usual
-        return replace(usual, scorer=self.scorer, scoring=GivenScores(self.scorer))  # type: ignore[arg-type]
+        return replace(usual, scorer=self.scorer, scoring=GivenScores(self.run, self.scoring, self.scorer))
 
 
 class Bench:

@@ -1,8 +1,9 @@
 """The offline job: stored codes x items -> posting lists of a run, published as the next generation of its index.
 
-Steps: choose the codes to store, score them in blocks (each block a shard on disk, so that a stopped job goes on
-where it was), let the policy cut, add the other families, quantise with one scale, fit the query settings on
-validation, leave out what these do not read, publish. The earlier index stays in use until that succeeds.
+Steps: choose the codes to store (``byte_budget``), count what queries read (``reads``), score in blocks, each a shard on
+disk, so that a stopped job goes on where it was (``code_blocks``), let the policy cut (``cutting``), add the other
+families, quantise with one scale, fit the query settings on validation, leave out what these do not read, publish.
+The earlier index stays in use until that succeeds.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def build_index(
     return summary
 
 
-class Learned(NamedTuple):
+class _Learned(NamedTuple):
     """The learned lists: stored codes, fallback table, postings and the cut that made them, reads by validation."""
 
     stored: Stored
@@ -129,7 +130,7 @@ class Job:
         self.words: dict[str, Arrays] = {name: found[name] for name in ("segment", "category") if name in found}
         lists, self.item_weights, self.list_info = make_item_family(run, config, self._most_item_postings())
         self.items = None if lists is None else lists._asdict()
-        self.learned: Learned | None = None
+        self.learned: _Learned | None = None
         self.needs = self._needs()
 
     def index(self) -> tuple[Index, dict[str, Any]]:
@@ -186,7 +187,7 @@ class Job:
             info = self._info(made)
         return index, info | {"items_in_no_list_of": items_in_no_list(index)}
 
-    def _learned_lists(self) -> Learned:
+    def _learned_lists(self) -> _Learned:
         """Choose codes, score them and cut."""
         stored, codebooks = self._choose_codes(), self.arrays["codebooks"]
         kind = str(self.encoder.spec["quantizer"]["kind"])
@@ -198,7 +199,7 @@ class Job:
                 "postings_per_query is measured on validation queries and this run has none; use budget_mb"
             )
         candidates, cut = self._cutter(open_scorer(self.model), stored, reads).cut()
-        return Learned(stored, table, select(candidates, cut), cut, reads)
+        return _Learned(stored, table, select(candidates, cut), cut, reads)
 
     def _choose_codes(self) -> Stored:
         arrays = read_arrays(self.model / "codes.safetensors")
@@ -220,7 +221,7 @@ class Job:
             None if budget is None else budget.learned_postings(stored), self.needs,
         )  # fmt: skip
 
-    def _info(self, made: Learned) -> dict[str, Any]:
+    def _info(self, made: _Learned) -> dict[str, Any]:
         stored, kept, cut = made.stored, made.kept, made.cut
         lengths = np.diff(kept.indptr)
         pairs = len(stored.codes) * self.item_count
