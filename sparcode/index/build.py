@@ -1,7 +1,7 @@
 """The offline job: stored codes x items -> posting lists of a run, published as the next generation of its index.
 
-Steps: choose the codes to store (``byte_budget``), count what queries read (``reads``), score in blocks, each a shard on
-disk, so that a stopped job goes on where it was (``code_blocks``), let the policy cut (``cutting``), add the other
+Steps: choose the codes to store (``byte_budget``), count what queries read (``reads``), score in blocks, each a shard
+on disk, so that a stopped job goes on where it was (``code_blocks``), let the policy cut (``cutting``), add the other
 families, quantise with one scale, fit the query settings on validation, leave out what these do not read, publish.
 The earlier index stays in use until that succeeds.
 """
