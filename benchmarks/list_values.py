@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,17 @@ from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
 from sparcode.index import build
 from sparcode.index.assembly import assemble
+from sparcode.index.code_blocks import BlockScoring
+from sparcode.index.cutting import Cutter
 from sparcode.index.layout import Index, composite
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
+from sparcode.index.reads import Reads
 from sparcode.index.runners import build_runner
 from sparcode.index.scoring import CodeScorer, ListScorer
 from sparcode.index.searcher import Searcher
 from sparcode.index.shards import Candidates, open_scorer, score_block
+from sparcode.index.stored import Stored
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.seeding import generator
@@ -147,17 +152,15 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum(axis=0))
 
 
-class ValuesJob(build.Job):
-    """A build whose learned lists are scored, in this process, by a scorer that is given."""
+class GivenScores(BlockScoring):
+    """Candidates of stored codes by a scorer that is given, in this process."""
 
-    scorer: ListScorer | None = None
+    def __init__(self, run: Run, usual: BlockScoring, scorer: ListScorer) -> None:
+        super().__init__(run, usual.work, usual.runner, usual.block_codes, usual.report)
+        self.scorer = scorer
 
-    def _cut(self, scorer: ListScorer, *rest: Any) -> Any:
-        return super()._cut(self.scorer or scorer, *rest)
-
-    def _score(self, stored: Any, threshold: float, floor: int) -> Candidates:
-        if self.scorer is None:
-            return super()._score(stored, threshold, floor)
+    def candidates(self, stored: Stored, threshold: float | np.ndarray, floor: int) -> Candidates:
+        """Return the pairs above ``threshold`` and the best ``floor`` of every code."""
         size = 256
         parts = [
             score_block(self.scorer, stored.codes[low : low + size], threshold, floor)
@@ -166,6 +169,18 @@ class ValuesJob(build.Job):
         lengths = np.concatenate([np.diff(part.indptr) for part in parts])
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Candidates(indptr, *(np.concatenate([part[column] for part in parts]) for column in (1, 2)))
+
+
+class ValuesJob(build.Job):
+    """A build whose learned lists are scored by ``scorer`` when one is given."""
+
+    scorer: ListScorer | None = None
+
+    def _cutter(self, scorer: ListScorer, stored: Stored, reads: Reads) -> Cutter:
+        usual = super()._cutter(scorer, stored, reads)
+        if self.scorer is None:
+            return usual
+        return replace(usual, scorer=self.scorer, scoring=GivenScores(self.run, self.scoring, self.scorer))
 
 
 class Bench:

@@ -16,6 +16,7 @@ Floors stand before prices: every list keeps its best few, and with an item floo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -295,3 +296,9 @@ def _best(keys: np.ndarray, among: np.ndarray, count: int) -> tuple[np.ndarray, 
             True  # ties in the order of code and item
         )
     return kept, last
+
+
+def up_to(value: float) -> str:
+    """Write a bound with four digits, rounded up, so that the number itself is feasible."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.6g}"

@@ -44,3 +44,16 @@ def nearest_rows(codes: np.ndarray, stored: Stored, codebooks: np.ndarray, kind:
     if missing.any():
         rows[missing] = nearest_stored(decode(codes[missing], codebooks, kind), decode(stored.codes, codebooks, kind))
     return rows
+
+
+def rows_of(
+    codes: np.ndarray, stored: Stored, table: np.ndarray | None, codebooks: np.ndarray, kind: str
+) -> np.ndarray:
+    """Return the stored row (X,) of codes (X, M) as ``nearest_rows`` does, by the fallback table if there is one."""
+    keys = composite(codes, stored.codewords)
+    if table is not None:
+        return table[keys]
+    unique, inverse = np.unique(keys, return_inverse=True)
+    first = np.zeros(len(unique), np.int64)
+    first[inverse.reshape(-1)] = np.arange(len(keys))
+    return nearest_rows(codes[first], stored, codebooks, kind)[inverse.reshape(-1)]

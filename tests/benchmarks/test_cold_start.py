@@ -29,13 +29,33 @@ def cold(script):
 
 
 @pytest.fixture(scope="module")
+def cold_withheld(script):
+    return script("cold_start_withheld")
+
+
+@pytest.fixture(scope="module")
+def cold_items(script):
+    return script("cold_start_items")
+
+
+@pytest.fixture(scope="module")
+def cold_users(script):
+    return script("cold_start_users")
+
+
+@pytest.fixture(scope="module")
+def cold_values(script):
+    return script("cold_start_values")
+
+
+@pytest.fixture(scope="module")
 def world() -> Tables:
     return planted_groups(60, 40, 4, 10)
 
 
 @pytest.fixture(scope="module")
-def table(cold, world) -> pa.Table:
-    return cold.cold_tables(world, DataConfig(), SHARE, seed=0).interactions
+def table(cold_withheld, world) -> pa.Table:
+    return cold_withheld.cold_tables(world, DataConfig(), SHARE, seed=0).interactions
 
 
 @pytest.fixture(scope="module")
@@ -77,36 +97,37 @@ def test_validation_is_the_last_event_of_a_user_that_is_not_withheld(table):
         assert [part for _, part in sorted(events)] == ["train"] * (len(events) - 1) + ["valid"]
 
 
-def test_parts_of_users_with_few_events(cold):
+def test_parts_of_users_with_few_events(cold_withheld):
     users = np.array([0, 0, 1, 2, 2, 2, 3])
     withheld = np.array([True, False, False, False, True, False, True])
-    assert cold.parts_of(users, withheld).tolist() == ["test", "train", "train", "train", "test", "valid", "test"]
+    expected = ["test", "train", "train", "train", "test", "valid", "test"]
+    assert cold_withheld.parts_of(users, withheld).tolist() == expected
 
 
-def test_filters_are_applied_before_items_are_chosen(cold, world):
+def test_filters_are_applied_before_items_are_chosen(cold_withheld, world):
     tables = Tables(world.interactions.append_column("rating", pa.array([1.0, 5.0] * 300)), world.items)
     config = tiny_config(**{"data.min_rating": 3.0, "data.k_core": 2})
-    found = cold.cold_tables(tables, config.data, SHARE, seed=0)
+    found = cold_withheld.cold_tables(tables, config.data, SHARE, seed=0)
     assert set(found.interactions["rating"].to_pylist()) == {5.0}
-    dataset = load_dataset(found, cold.cold_config(config).data, seed=0)
+    dataset = load_dataset(found, cold_withheld.cold_config(config).data, seed=0)
     kept = load_dataset(tables, config.data, seed=0)
     assert sorted(dataset.item_ids.external.to_pylist()) == sorted(kept.item_ids.external.to_pylist())
     assert len(dataset.serving.items) == len(kept.serving.items)
 
 
-def test_other_seeds_withhold_other_items_and_the_same_seed_the_same(cold, world, table):
-    assert cold.cold_tables(world, DataConfig(), SHARE, seed=0).interactions.equals(table)
-    other = cold.cold_tables(world, DataConfig(), SHARE, seed=1).interactions
+def test_other_seeds_withhold_other_items_and_the_same_seed_the_same(cold_withheld, world, table):
+    assert cold_withheld.cold_tables(world, DataConfig(), SHARE, seed=0).interactions.equals(table)
+    other = cold_withheld.cold_tables(world, DataConfig(), SHARE, seed=1).interactions
     assert withheld_ids(other) != withheld_ids(table)
 
 
-def test_data_without_an_items_table_are_refused(cold, world):
+def test_data_without_an_items_table_are_refused(cold_withheld, world):
     with pytest.raises(DataError, match="no items table"):
-        cold.cold_tables(Tables(world.interactions), DataConfig(), SHARE, seed=0)
+        cold_withheld.cold_tables(Tables(world.interactions), DataConfig(), SHARE, seed=0)
 
 
-def test_the_mask_of_a_run_is_what_was_withheld_and_the_catalogue_is_whole(cold, run, table):
-    mask = cold.withheld_items(run.dataset)
+def test_the_mask_of_a_run_is_what_was_withheld_and_the_catalogue_is_whole(cold_withheld, run, table):
+    mask = cold_withheld.withheld_items(run.dataset)
     assert set(run.dataset.item_ids.to_external(np.flatnonzero(mask))) == withheld_ids(table)
     assert len(mask) == 40
     assert run.dataset.summary["items_without_training"] >= 4
@@ -114,9 +135,9 @@ def test_the_mask_of_a_run_is_what_was_withheld_and_the_catalogue_is_whole(cold,
     assert run.config.model.item_content
 
 
-def test_targets_are_withheld_and_no_history_holds_a_withheld_item(cold, run):
-    mask = cold.withheld_items(run.dataset)
-    held, _ = cold.cold_queries(run)
+def test_targets_are_withheld_and_no_history_holds_a_withheld_item(cold_withheld, run):
+    mask = cold_withheld.withheld_items(run.dataset)
+    held, _ = cold_withheld.cold_queries(run)
     assert mask[held.target_items].all()
     assert (np.diff(held.target_indptr) == 1).all()
     assert (np.diff(held.queries.indptr) > 0).all()
@@ -125,7 +146,7 @@ def test_targets_are_withheld_and_no_history_holds_a_withheld_item(cold, run):
     assert not mask[run.dataset.validation.target_items].any()
 
 
-def test_a_query_asks_for_the_last_withheld_event_after_what_came_before(cold, run, table):
+def test_a_query_asks_for_the_last_withheld_event_after_what_came_before(cold_withheld, run, table):
     withheld, expected, without = withheld_ids(table), {}, 0
     by_user = {}
     for row in sorted(table.to_pylist(), key=lambda row: row["timestamp"]):
@@ -137,7 +158,7 @@ def test_a_query_asks_for_the_last_withheld_event_after_what_came_before(cold, r
             without += not history
             if history:
                 expected[user] = (history, items[places[-1]])
-    held, left_out = cold.cold_queries(run)
+    held, left_out = cold_withheld.cold_queries(run)
     external = run.dataset.item_ids.to_external
     users = run.dataset.user_ids.to_external(held.users)
     found = {
@@ -148,30 +169,30 @@ def test_a_query_asks_for_the_last_withheld_event_after_what_came_before(cold, r
 
 
 @pytest.mark.parametrize("name", ["sparcode", "sparcode-cache", "two-tower", "content-knn", "counts", "popular"])
-def test_answers_among_withheld_items_are_all_of_them_and_nothing_else(cold, run, name):
-    mask = cold.withheld_items(run.dataset)
-    held, _ = cold.cold_queries(run)
-    hits = cold.Among(open_retriever(run, name), mask).retrieve(held.queries, 6)
+def test_answers_among_withheld_items_are_all_of_them_and_nothing_else(cold_withheld, cold_items, run, name):
+    mask = cold_withheld.withheld_items(run.dataset)
+    held, _ = cold_withheld.cold_queries(run)
+    hits = cold_items.Among(open_retriever(run, name), mask).retrieve(held.queries, 6)
     assert hits.ids.shape == hits.scores.shape == (len(held), 6)
     for ids in hits.ids:
         assert sorted(ids[:4]) == np.flatnonzero(mask).tolist()
         assert (ids[4:] == NO_ITEM).all()
 
 
-def test_the_first_allowed_hits_keep_their_order(cold):
+def test_the_first_allowed_hits_keep_their_order(cold_items):
     hits = Hits(np.array([[3, 0, 2, -1], [1, 3, 0, 2]], np.int32), np.array([[4, 3, 2, -np.inf], [4, 3, np.nan, 1]]))
-    found = cold.first_allowed(hits, np.array([True, False, True, False]), 3)
+    found = cold_items.first_allowed(hits, np.array([True, False, True, False]), 3)
     assert found.ids.tolist() == [[0, 2, -1], [0, 2, -1]]
     assert found.scores[0].tolist() == [3, 2, -np.inf]
     assert np.isnan(found.scores[1, 0])
-    assert cold.first_allowed(hits, np.ones(4, bool), 6).ids[1].tolist() == [1, 3, 0, 2, -1, -1]
+    assert cold_items.first_allowed(hits, np.ones(4, bool), 6).ids[1].tolist() == [1, 3, 0, 2, -1, -1]
 
 
-def test_reach_counts_the_lists_that_hold_an_item(cold, run, rows):
+def test_reach_counts_the_lists_that_hold_an_item(cold_withheld, run, rows):
     from sparcode.index.searcher import open as open_searcher
 
     index = open_searcher(run.index_folder).index
-    mask = cold.withheld_items(run.dataset)
+    mask = cold_withheld.withheld_items(run.dataset)
     for family in index.families:
         held = [index.row(row)[0] for row in range(family.first_row, family.stop_row)]
         lists = np.array([sum(item in ids for ids in held) for item in range(len(mask))])
@@ -180,20 +201,20 @@ def test_reach_counts_the_lists_that_hold_an_item(cold, run, rows):
         assert found["others"]["in_any_list"] == pytest.approx((lists[~mask] > 0).mean())
 
 
-def test_histories_are_cut_to_their_last_events(cold):
+def test_histories_are_cut_to_their_last_events(cold_users):
     queries = Queries(np.array([0, 3, 3, 4], np.int64), np.array([5, 6, 7, 8], np.int32))
     held = EvaluationSet(np.arange(3, dtype=np.int32), queries, np.arange(4), np.array([1, 2, 3], np.int32))
     for events, expected in ((0, [[], [], []]), (2, [[6, 7], [], [8]]), (5, [[5, 6, 7], [], [8]])):
-        cut = cold.cut_histories(held, events)
+        cut = cold_users.cut_histories(held, events)
         assert [cut.queries.history(row).tolist() for row in range(3)] == expected
         assert cut.target_items is held.target_items
-    assert cold.cut_histories(held, None) is held
+    assert cold_users.cut_histories(held, None) is held
 
 
-def test_slices_hold_every_target_once_and_its_ndcg(cold, run):
+def test_slices_hold_every_target_once_and_its_ndcg(cold_users, run):
     held, popularity = run.held_out("validation"), np.asarray(run.dataset.popularity)
     results = [evaluate(open_retriever(run, name), held, len(popularity)) for name in ("sparcode", "two-tower")]
-    slices = cold.slices_of(results, popularity)
+    slices = cold_users.slices_of(results, popularity)
     names = ["0", "1-5", "6-20", "21-100", ">100"]
     assert sum(len(slices[f"{name}/users"]) for name in names) == len(held)
     total = sum(slices[f"{name}/sparcode/ndcg@10"].sum() for name in names)
@@ -202,12 +223,12 @@ def test_slices_hold_every_target_once_and_its_ndcg(cold, run):
     assert len(slices["6-20/users"]) == ((events >= 6) & (events < 21)).sum()
 
 
-def test_pooling_averages_a_user_over_the_seeds_that_asked_it(cold):
+def test_pooling_averages_a_user_over_the_seeds_that_asked_it(cold_values):
     files = [
         {"set/users": np.array([4, 9]), "set/a/m": np.array([1.0, 0.0])},
         {"set/users": np.array([9, 2]), "set/a/m": np.array([1.0, 0.25])},
     ]
-    assert cold.pooled(files, "set", "a/m").tolist() == [0.25, 1.0, 0.5]
+    assert cold_values.pooled(files, "set", "a/m").tolist() == [0.25, 1.0, 0.5]
 
 
 def test_cells_say_what_was_withheld_and_measured(rows):

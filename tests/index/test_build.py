@@ -15,15 +15,15 @@ import pytest
 from sparcode.config import to_toml, updated
 from sparcode.errors import BudgetError, ConfigError, RunError
 from sparcode.files import write_json
-from sparcode.index import build as module
-from sparcode.index import shards
+from sparcode.index import byte_budget, code_blocks, cutting, shards
 from sparcode.index.arrays import read_arrays, write_arrays
 from sparcode.index.build import build_index
+from sparcode.index.build_work import exclusive
 from sparcode.index.codes import decode
 from sparcode.index.layout import Index, composite
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.store import open_index
-from sparcode.index.stored import busiest, fallback_table
+from sparcode.index.stored import busiest, fallback_table, rows_of
 from sparcode.run import Run, hash_model
 from tests.worlds import planted_table, tiny_config
 
@@ -263,7 +263,7 @@ def test_a_damaged_shard_is_made_again(run):
 
 
 def test_two_builds_at_once_are_refused(run):
-    with module._exclusive(run / "index-work"), pytest.raises(RunError, match="another process"):
+    with exclusive(run / "index-work"), pytest.raises(RunError, match="another process"):
         build_index(run, density=8.0)
 
 
@@ -293,13 +293,12 @@ def test_every_code_falls_back_to_the_nearest_stored_one():
 def test_codes_without_a_fallback_table_are_resolved(run):
     codes = read_arrays(run / "model" / "codes.safetensors")
     stored = busiest(codes["codes"], codes["traffic"], 8, 6)
-    table = fallback_table(stored, read_arrays(run / "model" / "encoder.safetensors")["codebooks"], "product")
-    job = object.__new__(module.Job)
-    job.arrays = read_arrays(run / "model" / "encoder.safetensors")
-    job.encoder = module.Encoder.open(run / "model")
+    codebooks = read_arrays(run / "model" / "encoder.safetensors")["codebooks"]
+    table = fallback_table(stored, codebooks, "product")
     every = np.indices((8, 8)).reshape(2, -1).T.astype(np.uint16)
     asked = np.concatenate([every, every[::-1]])
-    assert np.array_equal(job._rows(asked, stored, None), job._rows(asked, stored, table))
+    without, by_table = (rows_of(asked, stored, each, codebooks, "product") for each in (None, table))
+    assert np.array_equal(without, by_table)
 
 
 def test_settings_taken_from_another_run_are_kept(run):
@@ -331,7 +330,7 @@ def lists_of_items(index: Index, name: str) -> np.ndarray:
 @pytest.mark.parametrize("sampled", [True, False])
 def test_every_item_is_in_as_many_lists_as_asked_for_within_the_budget(run, alone, sampled, monkeypatch):
     if sampled:
-        monkeypatch.setattr(module, "MOST_CANDIDATES", 0)
+        monkeypatch.setattr(cutting, "MOST_CANDIDATES", 0)
     overrides = {"families.item.enabled": not alone, "families.item.length": 2}
     whole = build_index(run, density=100.0, overrides=overrides)["cache_bytes"]
     seen = np.bincount(Run.open(run).dataset.train.items, minlength=opened(run).item_count) > 0
@@ -352,8 +351,8 @@ def test_every_item_is_in_as_many_lists_as_asked_for_within_the_budget(run, alon
 
 
 def test_covered_items_are_in_the_lists_where_they_score_best(run, monkeypatch):
-    monkeypatch.setattr(module, "AFFORDED", 1)
-    monkeypatch.setattr(module, "MIN_LIST", 0)
+    monkeypatch.setattr(byte_budget, "AFFORDED", 1)
+    monkeypatch.setattr(cutting, "MIN_LIST", 0)
     alone = {"families.item.enabled": False}
     with pytest.raises(BudgetError) as caught:
         build_index(run, budget_mb=0.0001, item_floor=1, overrides=alone)
@@ -390,7 +389,7 @@ def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "read_cover", stop)
+        patch.setattr(code_blocks, "read_cover", stop)
         with pytest.raises(KeyboardInterrupt):
             build_index(run, **given)
     found = sorted((run / "index-work").rglob("cover-*"))
@@ -430,7 +429,7 @@ def test_an_item_floor_that_cannot_be_met_is_refused(run):
 
 @pytest.mark.parametrize("limits", [["budget_mb"], ["postings_per_query"], [*NAMES]])
 def test_prices_found_on_a_sample_meet_the_budget(run, limits, monkeypatch):
-    monkeypatch.setattr(module, "MOST_CANDIDATES", 0)
+    monkeypatch.setattr(cutting, "MOST_CANDIDATES", 0)
     whole, least = build_index(run, density=100.0), build_index(run, density=0.5)
     for share in (0.15, 0.4, 0.7):
         wanted = {key: least[name] + share * (whole[name] - least[name]) for key, name in NAMES.items()}
