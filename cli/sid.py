@@ -64,8 +64,10 @@ def fit_command(
     json: options.Json = False,
 ) -> None:
     """Learn semantic IDs from embeddings and give every item one."""
-    given = parse_settings(settings or []) | {"device": device}
-    given = given if seed is None else given | {"seed": seed}
+    given = parse_settings(settings or [])
+    if "device" in given:
+        raise typer.BadParameter("give the device with --device", param_hint="--set")
+    given |= {"device": device} if seed is None else {"device": device, "seed": seed}
     summary = fit(
         embeddings,
         out,
@@ -80,8 +82,6 @@ def fit_command(
         print_json(summary)
         return
     print_pairs(readable(summary))
-    for line in summary["notes"]:
-        note(line)
     note(f"wrote {out}; next: sparcode sid export {out} --format parquet --out items.parquet")
 
 
@@ -132,10 +132,13 @@ def info_command(
         Path | None,
         typer.Option("--embeddings", metavar="FILE", help="Vectors of the items: adds what their codes keep of them."),
     ] = None,
+    column: Column = None,
     json: options.Json = False,
 ) -> None:
     """Describe a tokenizer: sizes, fill, collisions, quality; or look one item or SID up."""
-    content = info(sid, item, code, embeddings)
+    if sum(given is not None for given in (item, code, embeddings)) > 1:
+        raise typer.BadParameter("ask for one of them at a time", param_hint="--item, --sid, --embeddings")
+    content = info(sid, item, code, embeddings, column)
     if json:
         print_json(content)
     else:
@@ -183,6 +186,7 @@ def fit(
 
     check_target(out)
     tokenizer = _with_settings(SemanticIdTokenizer, method, settings)
+    _warn_of_unread(method, settings, categories, histories)
     with FitProgress(quiet) as progress:
         progress.stage("reading embeddings")
         x, ids = read(embeddings, column)
@@ -209,12 +213,15 @@ def encode(
 
     require_target(out, check_mapping_path(out))
     tokenizer = SemanticIdTokenizer.load(sid)
-    x, ids = read(embeddings, column)
+    _warn_of_unread(tokenizer.method, {}, categories, None)
+    x, ids = read(embeddings, column, alike=True)
     known = int((tokenizer.semantic_ids.rows_of(ids) >= 0).sum())
     give = tokenizer.append if append else tokenizer.assign
-    write_mapping(give(x, ids, _categories(categories, ids)), out)
+    given = give(x, ids, _categories(categories, ids))
     if append and known < len(ids):
+        # Kept before they are told: a SID that somebody read is never given to another item.
         tokenizer.save(sid)
+    write_mapping(given, out)
     return known, len(ids) - known
 
 
@@ -232,7 +239,13 @@ def decode(sid: Path, codes: Path, out: Path) -> tuple[int, int]:
     return int(vectors.shape[0]), int(vectors.shape[1])
 
 
-def info(sid: Path, item: str | None = None, code: str | None = None, embeddings: Path | None = None) -> dict[str, Any]:
+def info(
+    sid: Path,
+    item: str | None = None,
+    code: str | None = None,
+    embeddings: Path | None = None,
+    column: str | None = None,
+) -> dict[str, Any]:
     """Describe the tokenizer, beside the vectors of its items if they are given, or answer one look-up."""
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
@@ -245,7 +258,9 @@ def info(sid: Path, item: str | None = None, code: str | None = None, embeddings
         return dict(tokenizer.info())
     from sparcode.semantic_id.embeddings import read_embeddings
 
-    quality = tokenizer.quality(read_embeddings(embeddings).aligned(tokenizer.semantic_ids.ids))
+    vectors = read_embeddings(embeddings, column=column, alike=True)
+    vectors.require_width(tokenizer.codec.width)
+    quality = tokenizer.quality(vectors.aligned(tokenizer.semantic_ids.ids))
     found = {name: value for name, value in quality.as_dict().items() if value is not None and name != "digits"}
     return dict(tokenizer.info()) | {"quality": found, "notes": quality.notes()}
 
@@ -267,11 +282,11 @@ def export(sid: Path, out: Path, format: str, histories: str | None = None) -> d
     return {str(out / name): count for name, count in write_llm(mapping, out, events).items()}
 
 
-def read(path: Path, column: str | None) -> tuple[Any, Any]:
-    """Return vectors (n, d) and ids (n)."""
+def read(path: Path, column: str | None, *, alike: bool = False) -> tuple[Any, Any]:
+    """Return vectors (n, d) and ids (n); ``alike``: all vectors may be equal."""
     from sparcode.semantic_id.embeddings import read_embeddings
 
-    embeddings = read_embeddings(path, column=column)
+    embeddings = read_embeddings(path, column=column, alike=alike)
     return embeddings.vectors, embeddings.ids
 
 
@@ -322,6 +337,19 @@ def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:
     if {"method", "self"} & set(settings):
         raise typer.BadParameter("give the method with --method", param_hint="--set")
     return factory(method, **settings)
+
+
+def _warn_of_unread(method: str, settings: dict[str, Any], categories: Any, histories: str | None) -> None:
+    import warnings
+
+    if categories is not None and method != "category-prefix":
+        warnings.warn(f"{method} reads no categories: --items changes nothing (category-prefix does)", stacklevel=2)
+    if histories is not None and not settings.get("contrastive_weight"):
+        warnings.warn(
+            "--histories changes nothing: rq-vae and vq-vae read them with --set contrastive_weight=0.1 or another "
+            "weight above 0",
+            stacklevel=2,
+        )
 
 
 def _training_histories(source: str, ids: Any) -> Any:

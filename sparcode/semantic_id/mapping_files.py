@@ -97,7 +97,7 @@ def read_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; expected a .npy array of SIDs or ids there") from None
     except (ValueError, EOFError, OSError) as problem:
         raise DataError(f"{path}: cannot be read as a plain .npy array: {' '.join(str(problem).split())}") from None
 
