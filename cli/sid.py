@@ -329,8 +329,11 @@ def readable(content: dict[str, Any]) -> dict[str, Any]:
     for name in ("usage", "perplexity"):
         shown[name] = " ".join(f"{value:.3g}" for value in content[name])
     notes, fitted, quality = shown.pop("notes"), shown.pop("when_fitted"), shown.pop("quality", {})
+    # Lists of the training are of its codebooks; those of the digits stand above.
+    training = {name: value for name, value in shown.pop("training", {}).items() if not isinstance(value, list)}
     shown |= {"notes": "; ".join(notes)} if notes else {}
-    return shown | {"quality": quality, "settings": settings, "collisions when fitted": fitted}
+    shown |= {"quality": quality, "settings": settings, "collisions when fitted": fitted}
+    return shown | ({"training": training} if training else {})
 
 
 def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:

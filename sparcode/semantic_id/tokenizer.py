@@ -247,8 +247,12 @@ class SemanticIdTokenizer:
         return measure(codes, self.codec.sizes, vectors=x, decoded=decoded, categories=categories, histories=sequences)
 
     def info(self) -> dict[str, Any]:
-        """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able."""
+        """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able.
+
+        Methods that train add ``training``: the errors and the epoch that was chosen.
+        """
         mapping, quality = self.semantic_ids, self.quality()
+        training = self.codec.spec().get("training")
         return {
             "method": self.method,
             "fingerprint": self.fingerprint,
@@ -264,7 +268,7 @@ class SemanticIdTokenizer:
             "notes": quality.notes(),
             "settings": self.settings(),
             "when_fitted": self.report,
-        }
+        } | ({"training": training} if training else {})
 
     @property
     def _fitted_scaling(self) -> Scaling:
