@@ -250,6 +250,8 @@ def require_target(path: Path, format: str, names: Iterable[str] = (_CODES, _IDS
     a name that promises another format is refused. Called before any work.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is a device or pipe, which the file would replace; give another name")
     if format in ("parquet", "json"):
         _require_ending(path, format, {"parquet": (".parquet", ".pq"), "json": (".json",)}[format])
         require_writable(path)

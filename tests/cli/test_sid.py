@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,6 +227,15 @@ def test_quality_asks_one_thing_at_a_time(sid: Path, embeddings: Path, tmp_path:
     assert "quality" in done("info", sid, "--embeddings", tmp_path / "two.parquet", "--column", "b")
     np.save(tmp_path / "narrow.npy", ITEMS.vectors[:, :3])
     assert "3 wide, the tokenizer takes 16" in refused("info", sid, "--embeddings", tmp_path / "narrow.npy")
+
+
+def test_an_export_never_replaces_a_pipe_or_device(sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for format in ("parquet", "json", "npy", "llm"):
+        assert "is a device or pipe" in refused("export", sid, "--format", format, "--out", pipe)
+    assert "is a device or pipe" in refused("encode", sid, embeddings, "--out", pipe)
+    assert pipe.is_fifo()
 
 
 def test_files_that_are_not_there(sid: Path, embeddings: Path, tmp_path: Path) -> None:
