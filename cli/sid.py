@@ -133,12 +133,20 @@ def info_command(
         typer.Option("--embeddings", metavar="FILE", help="Vectors of the items: adds what their codes keep of them."),
     ] = None,
     column: Column = None,
+    items: ItemsTable = None,
+    category_column: CategoryColumn = "categories",
+    histories: Annotated[
+        str | None,
+        typer.Option("--histories", metavar="RUN|DATA", help="Adds how well codes agree with training histories."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Describe a tokenizer: sizes, fill, collisions, quality; or look one item or SID up."""
-    if sum(given is not None for given in (item, code, embeddings)) > 1:
-        raise typer.BadParameter("ask for one of them at a time", param_hint="--item, --sid, --embeddings")
-    content = info(sid, item, code, embeddings, column)
+    beside = any(given is not None for given in (embeddings, items, histories))
+    if (item is not None) + (code is not None) + beside > 1:
+        raise typer.BadParameter("ask for one item, one SID, or the quality", param_hint="--item, --sid, --embeddings")
+    categories = categories_of(items, category_column)
+    content = info(sid, item, code, embeddings, column=column, categories=categories, histories=histories)
     if json:
         print_json(content)
     else:
@@ -244,9 +252,12 @@ def info(
     item: str | None = None,
     code: str | None = None,
     embeddings: Path | None = None,
+    *,
     column: str | None = None,
+    categories: tuple[Path, str] | None = None,
+    histories: str | None = None,
 ) -> dict[str, Any]:
-    """Describe the tokenizer, beside the vectors of its items if they are given, or answer one look-up."""
+    """Describe the tokenizer, beside vectors, categories and histories if they are given, or answer one look-up."""
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
     tokenizer = SemanticIdTokenizer.load(sid)
@@ -254,13 +265,14 @@ def info(
         return {"item_id": item, "sid": "-".join(map(str, tokenizer.semantic_ids.code_of(item)))}
     if code is not None:
         return {"sid": code, "items": tokenizer.semantic_ids.items_under([parse_sid(code)])[0]}
-    if embeddings is None:
+    if embeddings is None and categories is None and histories is None:
         return dict(tokenizer.info())
-    from sparcode.semantic_id.embeddings import read_embeddings
-
-    vectors = read_embeddings(embeddings, column=column, alike=True)
-    vectors.require_width(tokenizer.codec.width)
-    quality = tokenizer.quality(vectors.aligned(tokenizer.semantic_ids.ids))
+    ids = tokenizer.semantic_ids.ids
+    quality = tokenizer.quality(
+        None if embeddings is None else _aligned(embeddings, column, tokenizer.codec.width, ids),
+        _categories(categories, ids),
+        None if histories is None else _training_histories(histories, ids),
+    )
     found = {name: value for name, value in quality.as_dict().items() if value is not None and name != "digits"}
     return dict(tokenizer.info()) | {"quality": found, "notes": quality.notes()}
 
@@ -340,6 +352,14 @@ def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:
     if {"method", "self"} & set(settings):
         raise typer.BadParameter("give the method with --method", param_hint="--set")
     return factory(method, **settings)
+
+
+def _aligned(path: Path, column: str | None, width: int, ids: Any) -> Any:
+    from sparcode.semantic_id.embeddings import read_embeddings
+
+    vectors = read_embeddings(path, column=column, alike=True)
+    vectors.require_width(width)
+    return vectors.aligned(ids)
 
 
 def _warn_of_unread(method: str, settings: dict[str, Any], categories: Any, histories: str | None) -> None:

@@ -220,7 +220,7 @@ def test_sids_are_kept_before_they_are_written(sid: Path, tmp_path: Path, monkey
 
 
 def test_quality_asks_one_thing_at_a_time(sid: Path, embeddings: Path, tmp_path: Path) -> None:
-    assert "one of them" in refused("info", sid, "--item", "1", "--sid", "1", code=2)
+    assert "or the quality" in refused("info", sid, "--item", "1", "--sid", "1", code=2)
     lists = ITEMS.vectors.tolist()
     pq.write_table(pa.table({"item_id": range(60), "a": lists, "b": lists}), tmp_path / "two.parquet")
     assert "--column" in refused("info", sid, "--embeddings", tmp_path / "two.parquet")
@@ -236,6 +236,17 @@ def test_an_export_never_replaces_a_pipe_or_device(sid: Path, embeddings: Path, 
         assert "is a device or pipe" in refused("export", sid, "--format", format, "--out", pipe)
     assert "is a device or pipe" in refused("encode", sid, embeddings, "--out", pipe)
     assert pipe.is_fifo()
+
+
+def test_quality_beside_categories_and_histories(sid: Path, table: Path, tmp_path: Path) -> None:
+    events = {"user_id": [row // 6 for row in range(60)], "item_id": list(range(60)), "timestamp": list(range(60))}
+    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+    given = ["--items", table, "--histories", tmp_path / "events.parquet"]
+    found = json.loads(done("info", sid, *given, "--json"))["quality"]
+    assert found["purity"]["lift"][0] > 1  # the leading digit is a level of the category
+    assert len(found["co_purchase"]["share"]) == 3
+    assert "purity" in done("info", sid, "--items", table)
+    assert "or the quality" in refused("info", sid, "--item", "1", "--items", table, code=2)
 
 
 def test_files_that_are_not_there(sid: Path, embeddings: Path, tmp_path: Path) -> None:
