@@ -55,6 +55,7 @@ RecipeFile = Annotated[
 Like = Annotated[
     Path | None, typer.Option("--like", metavar="FILE", help="Embed new items as a recipe says; sources are its own.")
 ]
+DEFAULT_WIDTH = 128
 Width = Annotated[int, typer.Option("--width", min=1, metavar="N", help="Columns of every source.")]
 
 
@@ -68,7 +69,7 @@ def embed_command(
     run: FromRun = None,
     run_vectors: RunVectors = "sparcode",
     fuse: Fuse = "concat",
-    width: Width = 128,
+    width: Width = DEFAULT_WIDTH,
     recipe: RecipeFile = None,
     like: Like = None,
     columns: options.Columns = None,
@@ -89,8 +90,14 @@ def embed_command(
         "behaviour": behaviour, "run": run, "run_vectors": run_vectors, "fusion": fuse, "width": width,
     }  # fmt: skip
     changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
+    if changes.keys() - {"data.columns"} and behaviour is None:
+        raise typer.BadParameter(
+            "they choose the events of --behaviour, which was not asked for; leave them out",
+            param_hint="--where, --min-rating, --k-core, --split-by, --time-cut",
+        )
     if like is not None:
-        if any((text_columns, text_model, features, behaviour, run, recipe)):
+        changed = (width, fuse, run_vectors, seed) != (DEFAULT_WIDTH, "concat", "sparcode", None)
+        if changed or any((text_columns, text_model, features, behaviour, run, recipe)):
             raise typer.BadParameter("the recipe names its sources; leave the other options out", param_hint="--like")
         summary = embed_like(items, out, like, changes)
     else:
@@ -115,6 +122,7 @@ def embed(
 
     require_kind(out)
     if recipe is not None:
+        _require_recipe(recipe, out, given)
         require_writable(recipe)
     config = options.resolve_config(None, None, changes)
     embeddings, made = embed_fitted(items, Sources(**given, seed=seed, data=config.data))
@@ -133,8 +141,22 @@ def embed_like(items: str, out: Path, like: Path, changes: dict[str, Any]) -> di
     require_kind(out)
     embeddings = embed_by(items, Recipe.load(like), options.resolve_config(None, None, changes).data)
     write_embeddings(out, embeddings)
-    notes = embeddings.facts().notes()
+    notes = embeddings.facts(alike=True).notes()
     return {"out": str(out), "items": len(embeddings), "width": embeddings.width, "sources": {}, "notes": notes}
+
+
+def _require_recipe(recipe: Path, out: Path, given: dict[str, Any]) -> None:
+    if recipe.suffix != ".safetensors" or recipe.absolute() == out.absolute():
+        raise typer.BadParameter(
+            f"{recipe}: expected a name of its own that ends with .safetensors", param_hint="--recipe"
+        )
+    content = [given[name] for name in ("text_columns", "text_model", "features")]
+    if content == [None] * 3 and (given["behaviour"] or given["run"]):
+        raise typer.BadParameter(
+            "behaviour and runs know nothing of new items, so that the recipe could embed none; add --text-columns or "
+            "--features, or leave it out",
+            param_hint="--recipe",
+        )
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -64,8 +64,10 @@ def fit_command(
     json: options.Json = False,
 ) -> None:
     """Learn semantic IDs from embeddings and give every item one."""
-    given = parse_settings(settings or []) | {"device": device}
-    given = given if seed is None else given | {"seed": seed}
+    given = parse_settings(settings or [])
+    if "device" in given:
+        raise typer.BadParameter("give the device with --device", param_hint="--set")
+    given |= {"device": device} if seed is None else {"device": device, "seed": seed}
     summary = fit(
         embeddings,
         out,
@@ -80,8 +82,6 @@ def fit_command(
         print_json(summary)
         return
     print_pairs(readable(summary))
-    for line in summary["notes"]:
-        note(line)
     note(f"wrote {out}; next: sparcode sid export {out} --format parquet --out items.parquet")
 
 
@@ -132,10 +132,21 @@ def info_command(
         Path | None,
         typer.Option("--embeddings", metavar="FILE", help="Vectors of the items: adds what their codes keep of them."),
     ] = None,
+    column: Column = None,
+    items: ItemsTable = None,
+    category_column: CategoryColumn = "categories",
+    histories: Annotated[
+        str | None,
+        typer.Option("--histories", metavar="RUN|DATA", help="Adds how well codes agree with training histories."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Describe a tokenizer: sizes, fill, collisions, quality; or look one item or SID up."""
-    content = info(sid, item, code, embeddings)
+    beside = any(given is not None for given in (embeddings, items, histories))
+    if (item is not None) + (code is not None) + beside > 1:
+        raise typer.BadParameter("ask for one item, one SID, or the quality", param_hint="--item, --sid, --embeddings")
+    categories = categories_of(items, category_column)
+    content = info(sid, item, code, embeddings, column=column, categories=categories, histories=histories)
     if json:
         print_json(content)
     else:
@@ -183,6 +194,7 @@ def fit(
 
     check_target(out)
     tokenizer = _with_settings(SemanticIdTokenizer, method, settings)
+    _warn_of_unread(method, settings, categories, histories)
     with FitProgress(quiet) as progress:
         progress.stage("reading embeddings")
         x, ids = read(embeddings, column)
@@ -209,12 +221,15 @@ def encode(
 
     require_target(out, check_mapping_path(out))
     tokenizer = SemanticIdTokenizer.load(sid)
-    x, ids = read(embeddings, column)
+    _warn_of_unread(tokenizer.method, {}, categories, None)
+    x, ids = read(embeddings, column, alike=True)
     known = int((tokenizer.semantic_ids.rows_of(ids) >= 0).sum())
     give = tokenizer.append if append else tokenizer.assign
-    write_mapping(give(x, ids, _categories(categories, ids)), out)
+    given = give(x, ids, _categories(categories, ids))
     if append and known < len(ids):
+        # Kept before they are told: a SID that somebody read is never given to another item.
         tokenizer.save(sid)
+    write_mapping(given, out)
     return known, len(ids) - known
 
 
@@ -232,8 +247,17 @@ def decode(sid: Path, codes: Path, out: Path) -> tuple[int, int]:
     return int(vectors.shape[0]), int(vectors.shape[1])
 
 
-def info(sid: Path, item: str | None = None, code: str | None = None, embeddings: Path | None = None) -> dict[str, Any]:
-    """Describe the tokenizer, beside the vectors of its items if they are given, or answer one look-up."""
+def info(
+    sid: Path,
+    item: str | None = None,
+    code: str | None = None,
+    embeddings: Path | None = None,
+    *,
+    column: str | None = None,
+    categories: tuple[Path, str] | None = None,
+    histories: str | None = None,
+) -> dict[str, Any]:
+    """Describe the tokenizer, beside vectors, categories and histories if they are given, or answer one look-up."""
     from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 
     tokenizer = SemanticIdTokenizer.load(sid)
@@ -241,11 +265,14 @@ def info(sid: Path, item: str | None = None, code: str | None = None, embeddings
         return {"item_id": item, "sid": "-".join(map(str, tokenizer.semantic_ids.code_of(item)))}
     if code is not None:
         return {"sid": code, "items": tokenizer.semantic_ids.items_under([parse_sid(code)])[0]}
-    if embeddings is None:
+    if embeddings is None and categories is None and histories is None:
         return dict(tokenizer.info())
-    from sparcode.semantic_id.embeddings import read_embeddings
-
-    quality = tokenizer.quality(read_embeddings(embeddings).aligned(tokenizer.semantic_ids.ids))
+    ids = tokenizer.semantic_ids.ids
+    quality = tokenizer.quality(
+        None if embeddings is None else _aligned(embeddings, column, tokenizer.codec.width, ids),
+        _categories(categories, ids),
+        None if histories is None else _training_histories(histories, ids),
+    )
     found = {name: value for name, value in quality.as_dict().items() if value is not None and name != "digits"}
     return dict(tokenizer.info()) | {"quality": found, "notes": quality.notes()}
 
@@ -267,11 +294,11 @@ def export(sid: Path, out: Path, format: str, histories: str | None = None) -> d
     return {str(out / name): count for name, count in write_llm(mapping, out, events).items()}
 
 
-def read(path: Path, column: str | None) -> tuple[Any, Any]:
-    """Return vectors (n, d) and ids (n)."""
+def read(path: Path, column: str | None, *, alike: bool = False) -> tuple[Any, Any]:
+    """Return vectors (n, d) and ids (n); ``alike``: all vectors may be equal."""
     from sparcode.semantic_id.embeddings import read_embeddings
 
-    embeddings = read_embeddings(path, column=column)
+    embeddings = read_embeddings(path, column=column, alike=alike)
     return embeddings.vectors, embeddings.ids
 
 
@@ -314,14 +341,38 @@ def readable(content: dict[str, Any]) -> dict[str, Any]:
     for name in ("usage", "perplexity"):
         shown[name] = " ".join(f"{value:.3g}" for value in content[name])
     notes, fitted, quality = shown.pop("notes"), shown.pop("when_fitted"), shown.pop("quality", {})
+    # Lists of the training are of its codebooks; those of the digits stand above.
+    training = {name: value for name, value in shown.pop("training", {}).items() if not isinstance(value, list)}
     shown |= {"notes": "; ".join(notes)} if notes else {}
-    return shown | {"quality": quality, "settings": settings, "collisions when fitted": fitted}
+    shown |= {"quality": quality, "settings": settings, "collisions when fitted": fitted}
+    return shown | ({"training": training} if training else {})
 
 
 def _with_settings(factory: Any, method: str, settings: dict[str, Any]) -> Any:
     if {"method", "self"} & set(settings):
         raise typer.BadParameter("give the method with --method", param_hint="--set")
     return factory(method, **settings)
+
+
+def _aligned(path: Path, column: str | None, width: int, ids: Any) -> Any:
+    from sparcode.semantic_id.embeddings import read_embeddings
+
+    vectors = read_embeddings(path, column=column, alike=True)
+    vectors.require_width(width)
+    return vectors.aligned(ids)
+
+
+def _warn_of_unread(method: str, settings: dict[str, Any], categories: Any, histories: str | None) -> None:
+    import warnings
+
+    if categories is not None and method != "category-prefix":
+        warnings.warn(f"{method} reads no categories: --items changes nothing (category-prefix does)", stacklevel=2)
+    if histories is not None and not settings.get("contrastive_weight"):
+        warnings.warn(
+            "--histories changes nothing: rq-vae and vq-vae read them with --set contrastive_weight=0.1 or another "
+            "weight above 0",
+            stacklevel=2,
+        )
 
 
 def _training_histories(source: str, ids: Any) -> Any:

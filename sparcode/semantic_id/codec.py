@@ -163,6 +163,14 @@ def checked_codes(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     return np.ascontiguousarray(codes, dtype=np.int32)
 
 
+def code_matrix(codes: Any) -> np.ndarray:
+    """Return SIDs as an array of any shape; QueryError where they differ in length."""
+    try:
+        return np.asarray(codes)
+    except ValueError:
+        raise QueryError("SIDs of different lengths found, one length expected; ask for each length apart") from None
+
+
 def take_options(kind: str, given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Return ``defaults`` with the given values; ConfigError for a name that is not among them, with the nearest."""
     for name in given:
@@ -227,9 +235,14 @@ def open_codec(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Cod
         raise CorruptIndexError(f"the arrays of a {kind} codec do not fit its spec ({problem}); fit it again") from None
 
 
+def unknown_method(kind: object) -> str:
+    """Return what to say of a method that there is none of, with the nearest."""
+    near = difflib.get_close_matches(str(kind), MODULES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown method {kind!r}, expected one of {', '.join(MODULES)}{hint}"
+
+
 def _module(kind: str, error: type[Exception]) -> ModuleType:
     if kind not in MODULES:
-        near = difflib.get_close_matches(kind, MODULES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise error(f"unknown method {kind!r}, expected one of {', '.join(MODULES)}{hint}")
+        raise error(unknown_method(kind))
     return import_module(f"sparcode.semantic_id.codecs.{MODULES[kind]}")

@@ -46,10 +46,11 @@ class VectorFacts:
         return found
 
 
-def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
+def inspect(vectors: np.ndarray, ids: pa.Array | None = None, *, alike: bool = False) -> VectorFacts:
     """Check float32 (n, d), read block by block; memory beyond the matrix is some 260 bytes a row.
 
-    DataError names the rows (and ids) of nan or infinite values, and a matrix without variance.
+    DataError names the rows (and ids) of nan or infinite values, and, unless ``alike`` allows it, a matrix without
+    variance: nothing can be learned from it, but items to encode may be few and equal.
     """
     rows, width = vectors.shape
     low, high = np.array(vectors[0]), np.array(vectors[0])
@@ -61,7 +62,7 @@ def inspect(vectors: np.ndarray, ids: pa.Array | None = None) -> VectorFacts:
             raise DataError(_broken_message(vectors, ids))
         zeros += int((hashes[block] == 0).sum())
     constant = int((low == high).sum())
-    if constant == width and rows > 1:
+    if constant == width and rows > 1 and not alike:
         raise DataError(f"all {rows:,} embeddings are equal, so no code can tell items apart; check how they were made")
     duplicates = int((first_of_equals(vectors, hashes) != np.arange(rows)).sum())
     return VectorFacts(rows, width, duplicates, zeros, constant)
@@ -142,6 +143,6 @@ def _broken_message(vectors: np.ndarray, ids: pa.Array | None) -> str:
     what = "nan" if np.isnan(vectors[found[0]]).any() else "an infinite value"
     more = ", ..." if len(found) > 3 else ""
     return (
-        f"{len(found):,} of {len(vectors):,} embeddings hold nan or infinite values, first {what}: rows "
+        f"{len(found):,} of {len(vectors):,} embeddings hold nan or infinite values (as float32), first {what}: rows "
         f"{', '.join(named)}{more}; repair or remove these rows"
     )

@@ -46,7 +46,9 @@ def read_vectors(path: Path, column: str | None, ids: Any) -> Found:
         vectors, found = readers[path.suffix.lower()](path, column, ids if isinstance(ids, str) else None)
     except (OSError, ValueError, EOFError, pa.ArrowException) as problem:
         first = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise DataError(f"{path} cannot be read as {path.suffix} embeddings: {first}") from None
+        raise DataError(
+            f"{path} cannot be read as {path.suffix} embeddings: {first}; is the file whole? write it again"
+        ) from None
     given = _given_ids(path, ids)
     return vectors, found if given is None else given
 
@@ -196,7 +198,7 @@ def _chosen(path: Path, what: str, given: str | None, all_names: list[str], fitt
         return fitting[0]
     if not fitting:
         raise DataError(f"{path} has no {what} that is {wanted}; its {what}s: {listed}")
-    raise DataError(f"{path}: {', '.join(map(repr, fitting))} are each {wanted}; name one with column=")
+    raise DataError(f"{path}: {', '.join(map(repr, fitting))} are each {wanted}; name one with --column (column=)")
 
 
 def _read_safetensors(path: Path, column: str | None, ids: str | None) -> Found:

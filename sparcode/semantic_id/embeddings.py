@@ -38,9 +38,9 @@ class Embeddings:
         """d."""
         return int(self.vectors.shape[1])
 
-    def facts(self) -> VectorFacts:
+    def facts(self, *, alike: bool = False) -> VectorFacts:
         """Check every vector and count what is odd; see ``embedding_checks.inspect`` for policy and errors."""
-        return inspect(self.vectors, self.ids)
+        return inspect(self.vectors, self.ids, alike=alike)
 
     def require_width(self, width: int, whose: str = "the tokenizer") -> None:
         """Raise DataError unless vectors have ``width`` columns."""
@@ -62,11 +62,12 @@ class Embeddings:
         return np.ascontiguousarray(self.vectors[place], dtype=np.float32)
 
 
-def read_embeddings(path: str | Path, *, column: str | None = None, ids: Any = None) -> Embeddings:
+def read_embeddings(path: str | Path, *, column: str | None = None, ids: Any = None, alike: bool = False) -> Embeddings:
     """Read and check embeddings; the kind of file is known by its ending.
 
     ``column``: the Parquet column, the tensor of a safetensors or torch file, where several fit. ``ids``: the name of
     a Parquet column or of an array in the file, a file of ids (.npy, .txt, .parquet), or the ids themselves.
+    ``alike``: all vectors may be equal, as those of a few new items.
     DataError for a file that cannot be read, vectors with nan or infinite values (rows are named), vectors that
     are all equal, missing or repeated ids. Repeated vectors are kept; ``Embeddings.facts`` counts them.
     """
@@ -75,7 +76,7 @@ def read_embeddings(path: str | Path, *, column: str | None = None, ids: Any = N
     path = Path(path)
     vectors, found = read_vectors(path, column, ids)
     embeddings = Embeddings(_matrix(vectors, path), _ids(found, len(vectors), path))
-    embeddings.facts()
+    embeddings.facts(alike=alike)
     return embeddings
 
 

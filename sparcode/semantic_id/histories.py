@@ -85,6 +85,8 @@ def read_categories(path: Path, column: str, ids: pa.Array) -> list[str | None]:
     """
     from sparcode.data.tables import read_file
 
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file; expected a table of items with their categories")
     table = read_file(Path(path))
     if column not in table.column_names:
         raise DataError(f"{path} has no column {column!r}; its columns: {', '.join(table.column_names)}")

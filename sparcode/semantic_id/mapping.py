@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sparcode.data.ids import IdMap, as_id_array
 from sparcode.errors import DataError, IndexMismatchError, UnknownIdError
-from sparcode.semantic_id.codec import checked_codes
+from sparcode.semantic_id.codec import checked_codes, code_matrix
 from sparcode.semantic_id.keys import Groups, group, keys
 
 MANY = 4096
@@ -84,13 +84,13 @@ class SemanticIds:
 
         Raises QueryError for a SID of another length or with a digit out of range.
         """
-        return self._between(checked_codes(np.asarray(codes), self.sizes), len(self.sizes)) if len(codes) else []
+        return self._between(checked_codes(code_matrix(codes), self.sizes), len(self.sizes)) if len(codes) else []
 
     def items_under(self, prefixes: np.ndarray | Sequence[Sequence[int]]) -> list[list[Any]]:
         """Return the items whose SIDs begin with every prefix (b, l), 1 <= l <= L, in the order of their SIDs."""
         if not len(prefixes):
             return []
-        prefixes = np.asarray(prefixes)
+        prefixes = code_matrix(prefixes)
         digits = prefixes.shape[1] if prefixes.ndim == 2 else 0
         if not 1 <= digits <= len(self.sizes):
             raise DataError(f"prefixes of {digits} digits found, 1 to {len(self.sizes)} expected")

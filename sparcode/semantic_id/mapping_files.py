@@ -98,7 +98,7 @@ def read_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; expected a .npy array of SIDs or ids there") from None
     except (ValueError, EOFError, OSError) as problem:
         raise DataError(f"{path}: cannot be read as a plain .npy array: {' '.join(str(problem).split())}") from None
 
@@ -251,6 +251,8 @@ def require_target(path: Path, format: str, names: Sequence[str] = (_CODES, _IDS
     what a write that was killed left behind; a name that promises another format is refused. Called before any work.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is a device or pipe, which the file would replace; give another name")
     if format in ("parquet", "json"):
         _require_ending(path, format, {"parquet": (".parquet", ".pq"), "json": (".json",)}[format])
         require_writable(path)

@@ -60,7 +60,10 @@ class Recipe:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: no such file; expected a recipe written by sparcode embed --recipe")
-        arrays, content = read_arrays(path, verify=True), read_metadata(path)
+        try:
+            arrays, content = read_arrays(path, verify=True), read_metadata(path)
+        except CorruptIndexError as problem:
+            raise CorruptIndexError(str(problem).replace("train the run again", "embed again with --recipe")) from None
         if content.get("format") != FORMAT:
             raise CorruptIndexError(f"{path} is no recipe of format {FORMAT}; write one with sparcode embed --recipe")
         try:

@@ -96,7 +96,8 @@ def checked_matrix(vectors: Any, width: int | None = None) -> np.ndarray:
     if width is not None and matrix.shape[1] != width:
         raise DataError(f"vectors of width {matrix.shape[1]} found, the tokenizer takes a width of {width}")
     for low in range(0, len(matrix), BLOCK_ROWS):
-        block = np.asarray(matrix[low : low + BLOCK_ROWS], np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is told below
+            block = np.asarray(matrix[low : low + BLOCK_ROWS], np.float32)
         if not np.isfinite(block).all():
             row, column = (int(place) for place in np.argwhere(~np.isfinite(block))[0])
             raise DataError(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcode.config import DataConfig
-from sparcode.data.columns import find_id_column
+from sparcode.data.columns import find_id_column, looks_like
 from sparcode.data.ids import IdMap, as_id_array
 from sparcode.data.metadata import align, documents, encode, is_list, is_text, plain_array, text_columns
 from sparcode.data.tables import kind_of, read_file, read_tables
@@ -102,22 +102,31 @@ def embed_fitted(items: Any, sources: Sources) -> tuple[Embeddings, Recipe]:
 def embed_like(items: Any, recipe: Recipe, data: DataConfig | None = None) -> Embeddings:
     """Return checked embeddings of new items as a recipe makes them; ``data.columns`` may name the id column."""
     embeddings = recipe.apply(open_items(items, Sources(data=data or DataConfig())))
-    embeddings.facts()
+    embeddings.facts(alike=True)
     return embeddings
 
 
 def open_items(items: Any, sources: Sources) -> Items:
-    """Find the items: those of the table of items where there is one, else those of the training data or the run."""
+    """Find the items: those of the table of items where there is one, else those of the training data or the run.
+
+    A table with a column of users is one of interactions where behaviour is asked for.
+    """
     is_table_file = isinstance(items, str | Path) and Path(items).is_file() and kind_of(Path(items)) is not None
     if is_table_file or isinstance(items, pa.Table):
         table = read_file(Path(items), frozenset(sources.data.columns.values())) if is_table_file else items
-        return _with_table(table, sources, None)
+        if sources.behaviour is None or not _has_users(table, sources):
+            return _with_table(table, sources, None)
     tables = read_tables(items, sources.data.columns.values())
     if tables.items is not None:
         return _with_table(tables.items, sources, tables)
     column = find_id_column(tables.interactions.column_names, "item", sources.data.columns.get("item", "item_id"))
     known = as_id_array(tables.interactions[column], "item").unique().drop_null()
     return Items(IdMap(known.take(pc.sort_indices(known)), kind="item"), None, tables)
+
+
+def _has_users(table: pa.Table, sources: Sources) -> bool:
+    given = sources.data.columns.get("user")
+    return any(name == given or looks_like(name, "user") for name in table.column_names)
 
 
 def _with_table(table: pa.Table, sources: Sources, data: Any) -> Items:
@@ -185,7 +194,7 @@ def from_behaviour(items: Items, sources: Sources) -> Made:
     from sparcode.data.dataset import load_dataset
 
     if items.data is None:
-        raise DataError("--behaviour needs interactions: give a folder that holds interactions.*, not a table of items")
+        raise DataError("--behaviour needs interactions: give a table of them, or a folder that holds interactions.*")
     config = sources.data.model_copy(update={"text_width": 0})
     dataset = load_dataset(items.data, config, seed=sources.seed)
     options = BehaviourOptions(**{**vars(sources.behaviour_options), "width": sources.width})
@@ -256,6 +265,8 @@ def _columns(table: pa.Table, given: Sequence[str] | None, fitting: list[str], o
         if not fitting:
             raise DataError(f"no column of the items holds {what}; its columns: {', '.join(table.column_names)}")
         return fitting
+    if not given:
+        raise DataError(f"{option} names no column; columns of the items: {', '.join(table.column_names)}")
     for name in given:
         if name not in table.column_names:
             near = difflib.get_close_matches(name, table.column_names, n=1)

@@ -49,7 +49,8 @@ def save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         "codec": _named(folder, "codec", ".safetensors", lambda path: write_arrays(path, arrays)),
         "items": _named(folder, "items", ".parquet", lambda path: write_parquet(mapping, path)),
     }
-    write_json(folder / _NAME, {"format": FORMAT, "version": VERSION, **record, "files": written})
+    content = {"format": FORMAT, "version": VERSION, **record, "files": written}
+    write_json(folder / _NAME, content | {"sha256": _digest(content)})
     kept = {_NAME, *(entry["name"] for entry in written.values())}
     for path in folder.iterdir():
         if path.name.startswith(("codec-", "items-")) and path.name not in kept:
@@ -66,12 +67,18 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], SemanticI
     folder = Path(folder)
     if not (folder / _NAME).is_file():
         raise RunError(f"{folder}: no tokenizer found there (no {_NAME}); make one with: sparcode sid fit")
-    record = read_json(folder / _NAME)
+    record = read_json(folder / _NAME, _no_json)
     found = (record.get("format"), record.get("version")) if isinstance(record, dict) else (None, None)
     if found != (FORMAT, VERSION):
         raise RunError(
             f"{folder}/{_NAME}: format {found[0]!r} version {found[1]!r} found, {FORMAT!r} version {VERSION} expected; "
             "fit the tokenizer again with this version of sparcode"
+        )
+    # Files of earlier writers carry no digest of themselves.
+    given = record.pop("sha256", None)
+    if given not in (None, _digest(record)):
+        raise CorruptIndexError(
+            f"{folder}/{_NAME} was edited or damaged; put the file back, or fit the tokenizer again"
         )
     arrays = read_arrays(_checked(folder, record, "codec"))
     try:
@@ -104,6 +111,14 @@ def _named(folder: Path, stem: str, ending: str, write: Any) -> dict[str, str]:
     with atomic_path(folder / name) as temporary:
         draft.replace(temporary)
     return {"name": name, "sha256": digest}
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(record), sort_keys=True).encode()).hexdigest()
+
+
+def _no_json(message: str) -> CorruptIndexError:
+    return CorruptIndexError(message.replace("train the run again", "fit the tokenizer again"))
 
 
 def _checked(folder: Path, record: dict[str, Any], part: str) -> Path:

@@ -18,7 +18,16 @@ from sparcode.errors import ConfigError, CorruptIndexError, DataError, QueryErro
 from sparcode.seeding import generator
 from sparcode.semantic_id import collisions as handling
 from sparcode.semantic_id import store
-from sparcode.semantic_id.codec import MODULES, Codec, FitContext, fit_codec, open_codec
+from sparcode.semantic_id.codec import (
+    MODULES,
+    Codec,
+    FitContext,
+    checked_codes,
+    code_matrix,
+    fit_codec,
+    open_codec,
+    unknown_method,
+)
 from sparcode.semantic_id.codecs.checks import whole_number
 from sparcode.semantic_id.mapping import SemanticIds, unique_ids
 from sparcode.semantic_id.report import CodeReport
@@ -57,7 +66,7 @@ class SemanticIdTokenizer:
         **options: Any,
     ) -> None:
         if method not in MODULES:
-            raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(MODULES)}")
+            raise ConfigError(unknown_method(method))
         handling.check_policy(collisions)
         for name, value, least in (("fit_rows", fit_rows, 1), ("extra_size", extra_size, 1), ("seed", seed, 0)):
             if value is not None:
@@ -130,9 +139,9 @@ class SemanticIdTokenizer:
         if isinstance(codes, SemanticIds):
             codes.check_tokenizer(self.fingerprint)
             codes = codes.codes
-        codes, digits = np.asarray(codes), len(self.codec.sizes)
+        codes, digits = code_matrix(codes), len(self.codec.sizes)
         if codes.ndim == 2 and codes.shape[1] == digits + 1 == len(self.sizes):
-            codes = codes[:, :digits]
+            codes = checked_codes(codes, self.sizes)[:, :digits]
         return self._fitted_scaling.undo(self.codec.decode(codes))
 
     def assign(
@@ -238,8 +247,12 @@ class SemanticIdTokenizer:
         return measure(codes, self.codec.sizes, vectors=x, decoded=decoded, categories=categories, histories=sequences)
 
     def info(self) -> dict[str, Any]:
-        """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able."""
+        """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able.
+
+        Methods that train add ``training``: the errors and the epoch that was chosen.
+        """
         mapping, quality = self.semantic_ids, self.quality()
+        training = self.codec.spec().get("training")
         return {
             "method": self.method,
             "fingerprint": self.fingerprint,
@@ -255,7 +268,7 @@ class SemanticIdTokenizer:
             "notes": quality.notes(),
             "settings": self.settings(),
             "when_fitted": self.report,
-        }
+        } | ({"training": training} if training else {})
 
     @property
     def _fitted_scaling(self) -> Scaling:
@@ -339,15 +352,22 @@ def _unheard(name: str) -> None:
 
 def _sizes(method: str, codebooks: int | None, codebook_size: int | Sequence[int] | None) -> dict[str, Any]:
     """Return the sizes that were given: what is absent, each method chooses."""
-    given: dict[str, Any] = {} if codebooks is None else {"codebooks": codebooks}
-    if isinstance(codebook_size, int):
-        given["codebook_size"] = codebook_size
+    given: dict[str, Any] = {} if codebooks is None else {"codebooks": _plain(codebooks)}
+    if isinstance(codebook_size, str | float | np.floating):
+        raise ConfigError(f"codebook_size={codebook_size!r}: a whole number, or a list of one a digit, expected")
+    if isinstance(codebook_size, int | np.integer):
+        given["codebook_size"] = _plain(codebook_size)
     elif codebook_size is not None:
-        given["codebook_size"] = list(codebook_size)
+        given["codebook_size"] = [_plain(size) for size in codebook_size]
         # A list counts its digits; beside a category prefix it holds the content digits alone.
         if method != "category-prefix":
             given.setdefault("codebooks", len(given["codebook_size"]))
     return given
+
+
+def _plain(number: Any) -> Any:
+    """Return whole numbers of numpy as Python's, which settings in JSON hold; anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number
 
 
 def _places(rows: np.ndarray | None, count: int) -> range | list[int]:

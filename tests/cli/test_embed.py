@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -72,6 +74,40 @@ def test_refusals_are_one_line(planted: Path, tmp_path: Path, arguments: list[st
     assert words in text
     assert len(text.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_has_a_file_of_its_own_and_is_of_use(planted: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "e.safetensors", tmp_path / "r.safetensors"
+    for wrong in (out, tmp_path / "r.npy"):
+        text = run(planted, "--out", out, "--features", "auto", "--recipe", wrong, code=2)
+        assert "a name of its own that ends with .safetensors" in text
+    text = run(planted, "--out", out, "--behaviour", "counts", "--recipe", recipe, code=2)
+    assert "know nothing of new items" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_would_change_nothing(planted: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "r.safetensors", ["--out", tmp_path / "e.npy"]
+    run(planted, *out, "--features", "auto", "--recipe", recipe)
+    for option in (["--width", 3], ["--seed", 1], ["--fuse", "project"]):
+        assert "leave the other options out" in run(planted, *out, "--like", recipe, *option, code=2)
+    assert "--behaviour" in run(planted, *out, "--features", "auto", "--k-core", 2, code=2)
+
+
+def test_one_new_item_twice_by_a_recipe(planted: Path, tmp_path: Path) -> None:
+    recipe, table = tmp_path / "r.safetensors", pq.read_table(next(planted.glob("items.*")))
+    run(planted, "--out", tmp_path / "e.npy", "--features", "auto", "--recipe", recipe)
+    twice = pa.concat_tables([table.slice(0, 1)] * 2)
+    key = table.column_names.index("item_id")
+    ids = pa.array([f"new {row}" for row in range(2)])
+    pq.write_table(twice.set_column(key, "item_id", ids), tmp_path / "new.parquet")
+    assert "2 items" in run(tmp_path / "new.parquet", "--out", tmp_path / "new.npy", "--like", recipe)
+
+
+def test_a_file_that_is_no_recipe(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(b"junk" * 9)
+    text = run(planted, "--out", tmp_path / "e.npy", "--like", tmp_path / "r", code=1)
+    assert "embed again with --recipe" in text
 
 
 def test_wrong_usage() -> None:

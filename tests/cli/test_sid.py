@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,7 @@ def test_histories_of_a_run(tiny_run: TinyRun, tmp_path: Path) -> None:
 def test_what_is_refused(sid: Path, embeddings: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "new"]
     assert "no tokenizer found" in refused("info", tmp_path)
-    assert "unknown method 'rqkmeans'" in refused("fit", embeddings, "--method", "rqkmeans", *out)
+    assert "did you mean 'rq-kmeans'" in refused("fit", embeddings, "--method", "rqkmeans", *out)
     assert "KEY=VALUE" in refused("fit", embeddings, "--set", "codebooks", *out, code=2)
     assert "--method" in refused("fit", embeddings, "--set", "method=pq", *out, code=2)
     assert "cooks" in refused("fit", embeddings, "--method", "random", "--set", "cooks=1", *out)
@@ -184,6 +185,75 @@ def test_what_is_refused(sid: Path, embeddings: Path, tmp_path: Path) -> None:
     assert "shape (60, 16)" in refused("decode", sid, embeddings, "--out", tmp_path / "x.npy")
     assert ".parquet, .json" in refused("encode", sid, embeddings, "--out", tmp_path / "x.csv")
     assert not (tmp_path / "new").exists()
+
+
+def test_options_that_change_nothing_are_told(embeddings: Path, table: Path, tmp_path: Path) -> None:
+    base = ["fit", embeddings, "--method", "random", "--out", tmp_path / "s", *TINY]
+    assert "random reads no categories: --items" in invoke(*base, "--items", table).stderr
+    assert "--device" in refused(*base, "--set", "device=gpu", code=2)
+    result = invoke(*base)
+    assert "warning" not in result.stderr
+    for line in json.loads(done("info", tmp_path / "s", "--json"))["notes"]:
+        assert result.output.count(line) == 1
+
+
+def test_new_items_of_one_vector(sid: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "new.npy", np.repeat(ITEMS.vectors[:1] + 0.1, 2, axis=0))
+    (tmp_path / "new.ids.txt").write_text("100\n101\n")
+    done("encode", sid, tmp_path / "new.npy", "--out", tmp_path / "m.parquet", "--append")
+    table = pq.read_table(tmp_path / "m.parquet")
+    assert len(set(table["code_str"].to_pylist())) == 2
+
+
+def test_sids_are_kept_before_they_are_written(sid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
+
+    np.save(tmp_path / "new.npy", ITEMS.vectors[:2] + 0.1)
+    (tmp_path / "new.ids.txt").write_text("100\n101\n")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "sid")
+
+    monkeypatch.setattr(SemanticIdTokenizer, "save", full)
+    refused("encode", sid, tmp_path / "new.npy", "--out", tmp_path / "m.parquet", "--append")
+    assert not (tmp_path / "m.parquet").exists()
+
+
+def test_quality_asks_one_thing_at_a_time(sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    assert "or the quality" in refused("info", sid, "--item", "1", "--sid", "1", code=2)
+    lists = ITEMS.vectors.tolist()
+    pq.write_table(pa.table({"item_id": range(60), "a": lists, "b": lists}), tmp_path / "two.parquet")
+    assert "--column" in refused("info", sid, "--embeddings", tmp_path / "two.parquet")
+    assert "quality" in done("info", sid, "--embeddings", tmp_path / "two.parquet", "--column", "b")
+    np.save(tmp_path / "narrow.npy", ITEMS.vectors[:, :3])
+    assert "3 wide, the tokenizer takes 16" in refused("info", sid, "--embeddings", tmp_path / "narrow.npy")
+
+
+def test_an_export_never_replaces_a_pipe_or_device(sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for format in ("parquet", "json", "npy", "llm"):
+        assert "is a device or pipe" in refused("export", sid, "--format", format, "--out", pipe)
+    assert "is a device or pipe" in refused("encode", sid, embeddings, "--out", pipe)
+    assert pipe.is_fifo()
+
+
+def test_quality_beside_categories_and_histories(sid: Path, table: Path, tmp_path: Path) -> None:
+    events = {"user_id": [row // 6 for row in range(60)], "item_id": list(range(60)), "timestamp": list(range(60))}
+    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+    given = ["--items", table, "--histories", tmp_path / "events.parquet"]
+    found = json.loads(done("info", sid, *given, "--json"))["quality"]
+    assert found["purity"]["lift"][0] > 1  # the leading digit is a level of the category
+    assert len(found["co_purchase"]["share"]) == 3
+    assert "purity" in done("info", sid, "--items", table)
+    assert "or the quality" in refused("info", sid, "--item", "1", "--items", table, code=2)
+
+
+def test_files_that_are_not_there(sid: Path, embeddings: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    fit = ["fit", embeddings, "--method", "category-prefix", "--out", tmp_path / "new", *TINY]
+    assert f"{absent}: no such file; expected a table of items" in refused(*fit, "--items", absent)
+    assert "expected a .npy array" in refused("decode", sid, tmp_path / "absent.npy", "--out", tmp_path / "x.npy")
 
 
 def test_sids_of_another_tokenizer(sid: Path, embeddings: Path, tmp_path: Path) -> None:

@@ -104,7 +104,11 @@ def test_training_is_told_by_the_command(method: str, tmp_path: Path, monkeypatc
     assert all("least usage" in line and "perplexity" in line for line in lines)
     result = fit(tmp_path, method, settings, "--json")
     assert [line for line in result.stderr.splitlines() if not line.startswith("warning: ")] == []
-    assert json.loads(result.stdout)["method"] == method
+    content = json.loads(result.stdout)
+    assert content["method"] == method
+    assert content["training"]["epochs"] == 20
+    again = CliRunner().invoke(app, ["sid", "info", str(tmp_path / "s")])
+    assert "validation_mse" in again.stdout.partition("training")[2]
     console = terminal()
     monkeypatch.setattr("sparcode_cli.sid.FitProgress", lambda quiet: FitProgress(quiet, console))
     assert "epoch 20" not in fit(tmp_path, method, settings).stderr

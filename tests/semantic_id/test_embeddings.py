@@ -268,6 +268,12 @@ def test_embeddings_without_variance_are_refused() -> None:
     assert from_arrays(np.ones((1, 4))).facts().constant_columns == 4  # one item differs from nobody
 
 
+def test_a_few_items_to_encode_may_have_one_vector(tmp_path: Path) -> None:
+    np.save(tmp_path / "e.npy", np.ones((2, 4)))
+    refused(lambda: read_embeddings(tmp_path / "e.npy"), "all 2 embeddings are equal")
+    assert len(read_embeddings(tmp_path / "e.npy", alike=True)) == 2
+
+
 def test_shapes_and_types_are_refused() -> None:
     refused(lambda: from_arrays(np.ones(5)), "expected a matrix")
     refused(lambda: from_arrays(np.ones((0, 5))), "empty matrix")

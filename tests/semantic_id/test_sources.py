@@ -178,7 +178,18 @@ def test_what_is_not_there_is_told(sources: Sources, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_behaviour_from_one_table_of_interactions(tmp_path: Path) -> None:
+    events = pa.table({"user_id": [1, 1, 2, 2, 3, 3] * 20, "item_id": list(range(12)) * 10, "time": range(120)})
+    pq.write_table(events, tmp_path / "ratings.parquet")
+    for source in (tmp_path / "ratings.parquet", events):
+        embeddings, about = embed(source, Sources(behaviour="counts", width=4, data=DataConfig(split_by="none")))
+        assert len(embeddings) == 12
+        assert about["sources"]["behaviour"]["training_events"] == 120
+
+
 def test_too_little_text_is_told() -> None:
+    with pytest.raises(DataError, match="--text-columns names no column; columns of the items: title"):
+        embed(shop(), Sources(text_columns=[]))
     with pytest.raises(DataError, match="too little text"):
         embed(shop(20), Sources())
     with pytest.raises(DataError, match="hold no text"):

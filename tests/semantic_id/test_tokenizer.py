@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcode.errors import ConfigError, CorruptIndexError, DataError, IndexMismatchError, RunError, SparcodeError
+from sparcode.errors import (
+    ConfigError,
+    CorruptIndexError,
+    DataError,
+    IndexMismatchError,
+    QueryError,
+    RunError,
+    SparcodeError,
+)
 from sparcode.semantic_id import store
 from sparcode.semantic_id.mapping import SemanticIds
 from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
@@ -48,6 +56,43 @@ def test_decoding_is_in_the_scale_of_the_input(fitted: SemanticIdTokenizer) -> N
     assert abs(shifted.decode(shifted.semantic_ids).mean() - 1000) < 20
     with_extra = fitted.semantic_ids.codes
     np.testing.assert_array_equal(fitted.decode(with_extra), fitted.decode(with_extra[:, :-1]))
+
+
+def test_an_extra_digit_out_of_range_is_refused(fitted: SemanticIdTokenizer) -> None:
+    wrong = np.array(fitted.semantic_ids.codes[:2])
+    wrong[1, -1] = fitted.sizes[-1]
+    with pytest.raises(QueryError, match=f"digit 4 lies in 0..{fitted.sizes[-1] - 1}"):
+        fitted.decode(wrong)
+
+
+def test_sids_of_different_lengths_are_refused(fitted: SemanticIdTokenizer) -> None:
+    ragged: Any = [[1, 2], [1]]
+    for use in (fitted.decode, fitted.semantic_ids.items_of, fitted.semantic_ids.items_under):
+        with pytest.raises(QueryError, match="SIDs of different lengths"):
+            use(ragged)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tmp_path: Path) -> None:
+    three, eight = np.int64(3), np.int32(8)
+    for size in (eight, [eight] * 3, np.full(3, 8)):
+        given: Any = {"codebooks": three, "codebook_size": size}
+        tokenizer = SemanticIdTokenizer("random", **given).fit(X)
+        assert tokenizer.sizes[:3] == (8, 8, 8)
+        tokenizer.save(tmp_path / "sid")
+
+
+def test_methods_and_sizes_that_are_misspelt() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rq-kmeans'"):
+        SemanticIdTokenizer("rqkmeans")
+    for size in ("abc", 8.0):
+        wrong: Any = size
+        with pytest.raises(ConfigError, match=f"codebook_size={size!r}: a whole number"):
+            SemanticIdTokenizer("pq", codebook_size=wrong)
+
+
+def test_one_item_is_too_few_for_any_codebook() -> None:
+    with pytest.raises(DataError, match="1 item found; at least 2 expected"):
+        SemanticIdTokenizer(codebook_size=8).fit(X[:1])
 
 
 def test_sids_of_another_tokenizer_are_refused(fitted: SemanticIdTokenizer) -> None:
@@ -242,9 +287,20 @@ def test_damaged_files_are_named(how: str, ending: str, folder: Path) -> None:
 
 
 def edited(folder: Path, **changes: Any) -> Path:
+    """Change what stands in the JSON, as in one without the digest of itself that writers add now."""
     record = json.loads((folder / "tokenizer.json").read_text())
+    del record["sha256"]
     (folder / "tokenizer.json").write_text(json.dumps(record | changes))
     return folder
+
+
+@pytest.mark.parametrize("changes", [{"collisions": "next-best"}, {"sede": 1}, {"standardise": "none"}])
+def test_an_edited_json_is_told_by_its_digest(changes: dict[str, Any], folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"settings": record["settings"] | changes}))
+    with pytest.raises(CorruptIndexError, match=r"tokenizer.json was edited or damaged; .* fit the tokenizer again"):
+        SemanticIdTokenizer.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +330,7 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path, folder: Path) -> None:
         with pytest.raises(RunError, match="no tokenizer found there"):
             SemanticIdTokenizer.load(path)
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(CorruptIndexError, match="not valid JSON"):
+    with pytest.raises(CorruptIndexError, match="not valid JSON.*or fit the tokenizer again"):
         SemanticIdTokenizer.load(folder)
 
 

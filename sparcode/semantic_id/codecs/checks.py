@@ -12,6 +12,8 @@ from sparcode.errors import ConfigError, DataError
 
 def enough_items(kind: str, vectors: np.ndarray, sizes: Sequence[int]) -> None:
     """Raise DataError when there are fewer vectors than codewords to learn for one digit."""
+    if len(vectors) < 2:
+        raise DataError(f"{kind}: {len(vectors)} item found; at least 2 expected, whatever codebook_size is")
     if len(vectors) < max(sizes):
         raise DataError(
             f"{kind}: {len(vectors):,} items cannot fill {max(sizes):,} codewords; lower codebook_size to at most "
