@@ -57,7 +57,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
     contiguous = {name: _storable(name, np.asarray(arrays[name])) for name in sorted(arrays)}
     text = json.dumps({"metadata": dict(metadata or {}), "sha256": _digest(contiguous)}, sort_keys=True)
     with atomic_path(Path(path)) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(contiguous, temporary, metadata={_KEY: text})
+        temporary.chmod(mode)  # the library keeps what it writes to its own user
 
 
 def read_arrays(path: Path, *, verify: bool = False) -> Arrays:

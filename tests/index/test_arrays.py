@@ -133,3 +133,10 @@ def test_encoder_files(tmp_path: Path) -> None:
     (tmp_path / "encoder.json").write_text("[]")
     with pytest.raises(CorruptIndexError, match="expected an object"):
         open_encoder_files(tmp_path, "encoder")
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    write_arrays(tmp_path / "a.safetensors", {"x": np.zeros(3, np.float32)})
+    assert (tmp_path / "a.safetensors").stat().st_mode == plain.stat().st_mode
