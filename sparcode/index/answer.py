@@ -21,6 +21,7 @@ from sparcode.index import kernels
 from sparcode.index.arrays import read_only
 from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
+from sparcode.index.packed import pack, unpacked
 from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
 from sparcode.index.rescorer_dot import prefetch_candidates
@@ -48,8 +49,8 @@ compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 @compiled
 def read_lists(  # type: ignore[no-untyped-def]
-    tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
-    first_learned, learned_weight, history, item_weights, first_item, rows, weights,
+    tokens, history, rows, weights, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances,
+    code_rows, first_learned, learned_weight, item_weights, first_item,
 ):  # fmt: skip
     """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
 
@@ -150,9 +151,9 @@ def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-de
 
 @compiled
 def rescore(  # type: ignore[no-untyped-def]
-    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, interaction, flat, item_bias, query_weight,
-    item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
-    best_ids, best_scores,
+    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, best_ids, best_scores, interaction, flat,
+    item_bias, query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
+    hadamard, cached, evidence,
 ):  # fmt: skip
     """Rescore candidates ``ids`` with cached ``sums`` (R,) and keep the best; return how many.
 
@@ -196,26 +197,22 @@ def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
 
 @compiled
 def answer(  # type: ignore[no-untyped-def]
-    tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, books, norms, turns, leading, rests,
-    book_rows, longest, residual, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
-    rows, weights, entries, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
-    query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard,
-    cached, evidence, scale,
+    tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, address, kind,
 ):  # fmt: skip
     """Answer one query; return how many results there are or a status below 0, after which scratch is clean.
 
     ``allow``, ``deny``: (n,) bool or empty; ``few``: whether ``listed`` (int32) are the candidates; ``depth``: R, 0
-    for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results.
+    for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results; ``address`` and
+    ``kind``: what stays the same, see ``OneQuery``.
     """
+    reading, (entries, indptr, postings, narrow, wide, work), buffers, scoring, scale = unpacked(address, kind)
+    rows, weights, ids, sums, own, scores = buffers
     best_ids[:] = -1
     best_scores[:] = -np.inf
     for place in range(len(history)):
         if history[place] < 0 or history[place] >= len(narrow) - 1:
             return np.int64(BAD_HISTORY)
-    learned, total = read_lists(
-        tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
-        first_learned, learned_weight, history, item_weights, first_item, rows, weights,
-    )  # fmt: skip
+    learned, total = read_lists(tokens, history, rows, weights, *reading)
     read, counts = rows[:total], weights[:total]
     if few:
         found = sum_listed(entries, indptr, postings, read, counts, narrow, wide, seen, listed, ids, sums)
@@ -232,8 +229,7 @@ def answer(  # type: ignore[no-untyped-def]
         return np.int64(found)
     results = rescore(
         tokens[0], indptr, postings, rows[:learned], weights[:learned], narrow, ids[:found], sums[:found],
-        own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight, first_bias, middle,
-        middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids[0], best_scores[0],
+        own[:found], scores[:found], best_ids[0], best_scores[0], *scoring,
     )  # fmt: skip
     return np.int64(results)
 
@@ -257,9 +253,9 @@ def rescore_batch(  # type: ignore[no-untyped-def]
             found += 1
         rescore(
             tokens[b], indptr, postings, rows[first[b] : stop[b]], weights[first[b] : stop[b]], marks, ids[b, :found],
-            sums[b, :found], own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight,
-            first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
-            best_ids[b], best_scores[b],
+            sums[b, :found], own[:found], scores[:found], best_ids[b], best_scores[b], interaction, flat, item_bias,
+            query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
+            hadamard, cached, evidence,
         )  # fmt: skip
 
 
@@ -340,31 +336,42 @@ class OneQuery:
             _NO_MASK if allow is None else allow, _NO_MASK if deny is None else deny, few is not None,
             _NO_EVENTS if few is None else few, depth, ids, scores,
         )  # fmt: skip
-        entry, constant = self._prepared(min(depth or k, self.searcher.item_count))
-        found = entry(*varying, *constant)
+        held = self._prepared(min(depth or k, self.searcher.item_count))
+        found = held.entry(*varying, held.address, held.kind)
         while not kernels.ready(found):
-            found = entry(*varying, *constant)
+            found = held.entry(*varying, held.address, held.kind)
         return None if found < 0 else (ids, scores)
 
-    def _prepared(self, width: int) -> tuple[Any, tuple[Any, ...]]:
-        """Return the compiled entry and all arguments that stay the same for this thread and width of candidates."""
-        held: dict[int, tuple[Any, tuple[Any, ...]]] | None = getattr(self._local, "held", None)
+    def _prepared(self, width: int) -> _Held:
+        """Return the compiled entry and what stays the same for this thread and width of candidates."""
+        held: dict[int, _Held] | None = getattr(self._local, "held", None)
         if held is None or (width not in held and len(held) == _MOST_WIDTHS):
             held = self._local.held = {}
         if width not in held:
-            constant = self._constant(width)
-            held[width] = entry_of(answer, (*_VARYING, *constant)), constant
+            held[width] = _Held(self._constant(width))
         return held[width]
 
     def _constant(self, width: int) -> tuple[Any, ...]:
         scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
-        return (
-            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items,
-            np.empty(count, np.int32), np.empty(count, np.int32), kernels.ENTRIES, *self.searcher.lists,
-            scratch.narrow, scratch.wide, scratch.work, np.empty(width, np.int32), np.empty(width, np.uint32),
-            np.empty(width, np.uint32), np.empty(width, np.float32), _NO_INTERACTION, *self.rescoring.weights,
-            self.rescoring.scale,
+        reading = (
+            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items
         )  # fmt: skip
+        buffers = (
+            np.empty(count, np.int32), np.empty(count, np.int32), np.empty(width, np.int32),
+            np.empty(width, np.uint32), np.empty(width, np.uint32), np.empty(width, np.float32),
+        )  # fmt: skip
+        search = kernels.ENTRIES, *self.searcher.lists, scratch.narrow, scratch.wide, scratch.work
+        return reading, search, buffers, (_NO_INTERACTION, *self.rescoring.weights), self.rescoring.scale
+
+
+class _Held:
+    """``answer`` compiled for the constant arguments of a thread, and where they are."""
+
+    def __init__(self, constant: tuple[Any, ...]) -> None:
+        self.constant = constant  # keeps the arrays alive
+        self.table, self.kind = pack(constant)
+        self.address = self.table.ctypes.data
+        self.entry = entry_of(answer, (*_VARYING, np.uint64(0), self.kind))
 
 
 _ONE, _NOTHING = np.uint64(1), np.uint64(0)
