@@ -21,6 +21,7 @@ from sparcode.index import kernels
 from sparcode.index.arrays import read_only
 from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
+from sparcode.index.encoder_single import encode
 from sparcode.index.packed import pack, unpacked
 from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
@@ -197,7 +198,7 @@ def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
 
 @compiled
 def answer(  # type: ignore[no-untyped-def]
-    tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, address, kind,
+    history, features, seen, allow, deny, few, listed, depth, best_ids, best_scores, address, kind,
 ):  # fmt: skip
     """Answer one query; return how many results there are or a status below 0, after which scratch is clean.
 
@@ -205,13 +206,16 @@ def answer(  # type: ignore[no-untyped-def]
     for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results; ``address`` and
     ``kind``: what stays the same, see ``OneQuery``.
     """
-    reading, (entries, indptr, postings, narrow, wide, work), buffers, scoring, scale = unpacked(address, kind)
+    encoder, reading, (entries, indptr, postings, narrow, wide, work), buffers, scoring, scale = unpacked(address, kind)
     rows, weights, ids, sums, own, scores = buffers
     best_ids[:] = -1
     best_scores[:] = -np.inf
     for place in range(len(history)):
         if history[place] < 0 or history[place] >= len(narrow) - 1:
             return np.int64(BAD_HISTORY)
+    if not encode(history, features, *encoder):
+        return np.int64(BAD_HISTORY)
+    tokens = encoder[2]
     learned, total = read_lists(tokens, history, rows, weights, *reading)
     read, counts = rows[:total], weights[:total]
     if few:
@@ -295,7 +299,7 @@ class OneQuery:
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings, resolver, encoder = pipeline.settings, pipeline.resolver, pipeline.encoder
-        self.searcher, self.rescoring = pipeline.searcher, pipeline.rescoring
+        self.encoder, self.searcher, self.rescoring = encoder, pipeline.searcher, pipeline.rescoring
         table = np.zeros(0, np.int32) if resolver is None or resolver.table is None else resolver.table
         first_learned = 0 if resolver is None else resolver.first_row
         books = encoder.books[0]
@@ -322,17 +326,18 @@ class OneQuery:
         return self.rescoring.fits(k, depth) if depth else k <= MOST_CANDIDATES
 
     def best(
-        self, tokens: np.ndarray, history: np.ndarray, seen: np.ndarray, k: int, depth: int, allow: np.ndarray | None,
-        deny: np.ndarray | None, few: np.ndarray | None,
+        self, history: np.ndarray, features: np.ndarray | None, k: int, depth: int, include_seen: bool,
+        allow: np.ndarray | None, deny: np.ndarray | None, few: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
         """Return ids (1, k) int32 and scores (1, k) float32; None where only the stages can answer.
 
-        ``tokens`` (K_u, d) float32; ``history``, ``seen`` int32; ``depth``: R >= k, or 0; ``allow``, ``deny`` (n,)
-        bool; ``few``: at most R item ids, int32: the candidates. Places past the results hold -1 and -inf.
+        ``history`` int32; ``features`` (F,) or None; ``depth``: R >= k, or 0; ``allow``, ``deny`` (n,) bool; ``few``:
+        at most R item ids, int32: the candidates. Places past the results hold -1 and -inf.
         """
+        history = exact_int32(history)
         ids, scores = np.empty((1, k), np.int32), np.empty((1, k), np.float32)
         varying = (
-            np.ascontiguousarray(tokens[None], np.float32), exact_int32(history), exact_int32(seen),
+            history, self.encoder.one_row(features), _NO_EVENTS if include_seen else history,
             _NO_MASK if allow is None else allow, _NO_MASK if deny is None else deny, few is not None,
             _NO_EVENTS if few is None else few, depth, ids, scores,
         )  # fmt: skip
@@ -361,7 +366,14 @@ class OneQuery:
             np.empty(width, np.uint32), np.empty(width, np.uint32), np.empty(width, np.float32),
         )  # fmt: skip
         search = kernels.ENTRIES, *self.searcher.lists, scratch.narrow, scratch.wide, scratch.work
-        return reading, search, buffers, (_NO_INTERACTION, *self.rescoring.weights), self.rescoring.scale
+        return (
+            self.encoder.single(),
+            reading,
+            search,
+            buffers,
+            (_NO_INTERACTION, *self.rescoring.weights),
+            self.rescoring.scale,
+        )
 
 
 class _Held:
@@ -379,7 +391,7 @@ _NO_EVENTS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 _NO_INTERACTION = np.zeros((0, 0), np.float32)
 _VARYING = (
-    np.zeros((1, 1, 1), np.float32), read_only(_NO_EVENTS), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
+    read_only(_NO_EVENTS), read_only(np.zeros((1, 0), np.float32)), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
     read_only(_NO_EVENTS), 0, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32),
 )  # fmt: skip
 """Arguments of ``answer`` that a query brings, as examples of their types."""
