@@ -1,4 +1,4 @@
-"""From token to answer in one compiled call: read codes and items, add lists, rescore, keep the best k.
+"""From history to answer in one compiled call: encode, read codes and items, add lists, rescore, keep the best k.
 
 The stages are those of ``pipeline``, which stays the reference and takes whatever this path does not: a call from
 Python costs about as much as reading 200 postings, and a query by stages makes a dozen of them. Results are equal bit
