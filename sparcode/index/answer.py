@@ -1,4 +1,4 @@
-"""From token to answer in one compiled call: read codes and items, add lists, rescore, keep the best k.
+"""From history to answer in one compiled call: encode, read codes and items, add lists, rescore, keep the best k.
 
 The stages are those of ``pipeline``, which stays the reference and takes whatever this path does not: a call from
 Python costs about as much as reading 200 postings, and a query by stages makes a dozen of them. Results are equal bit
@@ -21,6 +21,8 @@ from sparcode.index import kernels
 from sparcode.index.arrays import read_only
 from sparcode.index.best import insert_best
 from sparcode.index.encoder_codes import product_codes, residual_codes
+from sparcode.index.encoder_single import encode
+from sparcode.index.packed import pack, unpacked
 from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
 from sparcode.index.rescorer_dot import prefetch_candidates
@@ -48,8 +50,8 @@ compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 
 @compiled
 def read_lists(  # type: ignore[no-untyped-def]
-    tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
-    first_learned, learned_weight, history, item_weights, first_item, rows, weights,
+    tokens, history, rows, weights, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances,
+    code_rows, first_learned, learned_weight, item_weights, first_item,
 ):  # fmt: skip
     """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
 
@@ -150,9 +152,9 @@ def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-de
 
 @compiled
 def rescore(  # type: ignore[no-untyped-def]
-    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, interaction, flat, item_bias, query_weight,
-    item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
-    best_ids, best_scores,
+    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, best_ids, best_scores, interaction, flat,
+    item_bias, query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
+    hadamard, cached, evidence,
 ):  # fmt: skip
     """Rescore candidates ``ids`` with cached ``sums`` (R,) and keep the best; return how many.
 
@@ -196,26 +198,25 @@ def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
 
 @compiled
 def answer(  # type: ignore[no-untyped-def]
-    tokens, history, seen, allow, deny, few, listed, depth, best_ids, best_scores, books, norms, turns, leading, rests,
-    book_rows, longest, residual, codes, distances, code_rows, first_learned, learned_weight, item_weights, first_item,
-    rows, weights, entries, indptr, postings, narrow, wide, work, ids, sums, own, scores, interaction, flat, item_bias,
-    query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard,
-    cached, evidence, scale,
+    history, features, seen, allow, deny, few, listed, depth, best_ids, best_scores, address, kind,
 ):  # fmt: skip
     """Answer one query; return how many results there are or a status below 0, after which scratch is clean.
 
     ``allow``, ``deny``: (n,) bool or empty; ``few``: whether ``listed`` (int32) are the candidates; ``depth``: R, 0
-    for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results.
+    for scores by cached sums; ``best_ids``, ``best_scores``: (1, k), -1 and -inf past the results; ``address`` and
+    ``kind``: what stays the same, see ``OneQuery``.
     """
+    encoder, reading, (entries, indptr, postings, narrow, wide, work), buffers, scoring, scale = unpacked(address, kind)
+    rows, weights, ids, sums, own, scores = buffers
     best_ids[:] = -1
     best_scores[:] = -np.inf
     for place in range(len(history)):
         if history[place] < 0 or history[place] >= len(narrow) - 1:
             return np.int64(BAD_HISTORY)
-    learned, total = read_lists(
-        tokens, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances, code_rows,
-        first_learned, learned_weight, history, item_weights, first_item, rows, weights,
-    )  # fmt: skip
+    if not encode(history, features, *encoder):
+        return np.int64(BAD_HISTORY)
+    tokens = encoder[2]
+    learned, total = read_lists(tokens, history, rows, weights, *reading)
     read, counts = rows[:total], weights[:total]
     if few:
         found = sum_listed(entries, indptr, postings, read, counts, narrow, wide, seen, listed, ids, sums)
@@ -232,8 +233,7 @@ def answer(  # type: ignore[no-untyped-def]
         return np.int64(found)
     results = rescore(
         tokens[0], indptr, postings, rows[:learned], weights[:learned], narrow, ids[:found], sums[:found],
-        own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight, first_bias, middle,
-        middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence, best_ids[0], best_scores[0],
+        own[:found], scores[:found], best_ids[0], best_scores[0], *scoring,
     )  # fmt: skip
     return np.int64(results)
 
@@ -257,9 +257,9 @@ def rescore_batch(  # type: ignore[no-untyped-def]
             found += 1
         rescore(
             tokens[b], indptr, postings, rows[first[b] : stop[b]], weights[first[b] : stop[b]], marks, ids[b, :found],
-            sums[b, :found], own[:found], scores[:found], interaction, flat, item_bias, query_weight, item_weight,
-            first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, cached, evidence,
-            best_ids[b], best_scores[b],
+            sums[b, :found], own[:found], scores[:found], best_ids[b], best_scores[b], interaction, flat, item_bias,
+            query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
+            hadamard, cached, evidence,
         )  # fmt: skip
 
 
@@ -299,7 +299,7 @@ class OneQuery:
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings, resolver, encoder = pipeline.settings, pipeline.resolver, pipeline.encoder
-        self.searcher, self.rescoring = pipeline.searcher, pipeline.rescoring
+        self.encoder, self.searcher, self.rescoring = encoder, pipeline.searcher, pipeline.rescoring
         table = np.zeros(0, np.int32) if resolver is None or resolver.table is None else resolver.table
         first_learned = 0 if resolver is None else resolver.first_row
         books = encoder.books[0]
@@ -326,45 +326,64 @@ class OneQuery:
         return self.rescoring.fits(k, depth) if depth else k <= MOST_CANDIDATES
 
     def best(
-        self, tokens: np.ndarray, history: np.ndarray, seen: np.ndarray, k: int, depth: int, allow: np.ndarray | None,
-        deny: np.ndarray | None, few: np.ndarray | None,
+        self, history: np.ndarray, features: np.ndarray | None, k: int, depth: int, include_seen: bool,
+        allow: np.ndarray | None, deny: np.ndarray | None, few: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
         """Return ids (1, k) int32 and scores (1, k) float32; None where only the stages can answer.
 
-        ``tokens`` (K_u, d) float32; ``history``, ``seen`` int32; ``depth``: R >= k, or 0; ``allow``, ``deny`` (n,)
-        bool; ``few``: at most R item ids, int32: the candidates. Places past the results hold -1 and -inf.
+        ``history`` int32; ``features`` (F,) or None; ``depth``: R >= k, or 0; ``allow``, ``deny`` (n,) bool; ``few``:
+        at most R item ids, int32: the candidates. Places past the results hold -1 and -inf.
         """
+        history = exact_int32(history)
         ids, scores = np.empty((1, k), np.int32), np.empty((1, k), np.float32)
         varying = (
-            np.ascontiguousarray(tokens[None], np.float32), exact_int32(history), exact_int32(seen),
+            history, self.encoder.one_row(features), _NO_EVENTS if include_seen else history,
             _NO_MASK if allow is None else allow, _NO_MASK if deny is None else deny, few is not None,
             _NO_EVENTS if few is None else few, depth, ids, scores,
         )  # fmt: skip
-        entry, constant = self._prepared(min(depth or k, self.searcher.item_count))
-        found = entry(*varying, *constant)
+        held = self._prepared(min(depth or k, self.searcher.item_count))
+        found = held.entry(*varying, held.address, held.kind)
         while not kernels.ready(found):
-            found = entry(*varying, *constant)
+            found = held.entry(*varying, held.address, held.kind)
         return None if found < 0 else (ids, scores)
 
-    def _prepared(self, width: int) -> tuple[Any, tuple[Any, ...]]:
-        """Return the compiled entry and all arguments that stay the same for this thread and width of candidates."""
-        held: dict[int, tuple[Any, tuple[Any, ...]]] | None = getattr(self._local, "held", None)
+    def _prepared(self, width: int) -> _Held:
+        """Return the compiled entry and what stays the same for this thread and width of candidates."""
+        held: dict[int, _Held] | None = getattr(self._local, "held", None)
         if held is None or (width not in held and len(held) == _MOST_WIDTHS):
             held = self._local.held = {}
         if width not in held:
-            constant = self._constant(width)
-            held[width] = entry_of(answer, (*_VARYING, *constant)), constant
+            held[width] = _Held(self._constant(width))
         return held[width]
 
     def _constant(self, width: int) -> tuple[Any, ...]:
         scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
-        return (
-            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items,
-            np.empty(count, np.int32), np.empty(count, np.int32), kernels.ENTRIES, *self.searcher.lists,
-            scratch.narrow, scratch.wide, scratch.work, np.empty(width, np.int32), np.empty(width, np.uint32),
-            np.empty(width, np.uint32), np.empty(width, np.float32), _NO_INTERACTION, *self.rescoring.weights,
-            self.rescoring.scale,
+        reading = (
+            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items
         )  # fmt: skip
+        buffers = (
+            np.empty(count, np.int32), np.empty(count, np.int32), np.empty(width, np.int32),
+            np.empty(width, np.uint32), np.empty(width, np.uint32), np.empty(width, np.float32),
+        )  # fmt: skip
+        search = kernels.ENTRIES, *self.searcher.lists, scratch.narrow, scratch.wide, scratch.work
+        return (
+            self.encoder.single(),
+            reading,
+            search,
+            buffers,
+            (_NO_INTERACTION, *self.rescoring.weights),
+            self.rescoring.scale,
+        )
+
+
+class _Held:
+    """``answer`` compiled for the constant arguments of a thread, and where they are."""
+
+    def __init__(self, constant: tuple[Any, ...]) -> None:
+        self.constant = constant  # keeps the arrays alive
+        self.table, self.kind = pack(constant)
+        self.address = self.table.ctypes.data
+        self.entry = entry_of(answer, (*_VARYING, np.uint64(0), self.kind))
 
 
 _ONE, _NOTHING = np.uint64(1), np.uint64(0)
@@ -372,7 +391,7 @@ _NO_EVENTS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
 _NO_INTERACTION = np.zeros((0, 0), np.float32)
 _VARYING = (
-    np.zeros((1, 1, 1), np.float32), read_only(_NO_EVENTS), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
+    read_only(_NO_EVENTS), read_only(np.zeros((1, 0), np.float32)), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
     read_only(_NO_EVENTS), 0, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32),
 )  # fmt: skip
 """Arguments of ``answer`` that a query brings, as examples of their types."""

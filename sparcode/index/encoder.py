@@ -23,6 +23,7 @@ from sparcode.index.encoder_sasrec import prepare, sasrec_states
 from sparcode.index.encoder_screen import Screen, prepare_screen
 from sparcode.index.encoder_shapes import INTERESTS, tokenizer_shapes
 from sparcode.index.encoder_state import MEMORIES, EncoderState
+from sparcode.index.linked import plain_address, status_address
 from sparcode.types import Queries
 
 _PREFIX = "tokenizer."
@@ -85,6 +86,24 @@ class Encoder:
         rows = None if features is None else np.asarray(features)[None, :]
         start, stop = self._spans[len(items)]
         return self._run(items, start, stop, stop, rows)[0][0]
+
+    def one_row(self, features: np.ndarray | None) -> np.ndarray:
+        """Return features (F,) or None of one query as kernels take them, (1, F) or (1, 0) float32."""
+        return self._no_feature if features is None else self._features(np.asarray(features)[None, :], 1)
+
+    def single(self) -> tuple[Any, ...]:
+        """Return what ``encoder_single.encode`` takes after history and features: scratch for one thread included."""
+        states = np.empty((1, len(self._empty), self.width), np.float32)
+        tokens, valid = np.empty((1, self.heads, self.width), np.float32), np.empty(1, np.bool_)
+        lengths = read_only(np.arange(self.history + 1, dtype=np.int64))
+        start, stop = lengths[:1], lengths[1:2]
+        inputs = (self._scale, self._empty, states, *self._weights)
+        outputs = (*self._head, tokens, valid)
+        return (
+            status_address(self._states, (self._table, _NO_ITEMS, start, stop, *inputs)),
+            plain_address(finish, (states, stop, self._no_feature, *outputs)),
+            tokens, lengths, self._table, states, inputs, outputs,
+        )  # fmt: skip
 
     def start(self, history: np.ndarray = _NO_ITEMS) -> EncoderState:
         """Return the state after the events ``history`` (m,), internal ids, oldest first.

@@ -222,6 +222,8 @@ def join(codes, distances, count, m, indices, best):
     for a in range(count):
         for b in range(best.shape[0]):
             value = distances[a] + _TWO * best[b]
+            if filled == probes and value > kept[probes - 1]:
+                break  # the others of this row are no smaller; equal ones may still come first by their code
             filled = offer(value, a, indices[b], prefixes, m, kept, rows, words, filled)
     extend(codes, prefixes, m, rows, words, filled)
     for a in range(filled):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-from numba import types
+import numpy as np
+from numba import typeof, types
 
 from sparcode.errors import SparcodeError
 
@@ -18,7 +19,7 @@ from sparcode.errors import SparcodeError
 try:
     from numba.core import cgutils
     from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-    from numba.extending import lower_builtin
+    from numba.extending import intrinsic, lower_builtin
 except ImportError as problem:
     raise SparcodeError(
         f"numba {numba.__version__} found, in which kernels cannot be called by address ({problem}); "
@@ -55,16 +56,59 @@ def linked(kernel: Any, result: Any, *variants: tuple[Any, ...]) -> Any:
 
     @lower_builtin(call, types.uint64, types.VarArg(types.Any))
     def _code(context: Any, builder: Any, own: Any, values: Any) -> Any:
-        convention, kinds = context.call_conv, own.args[1:]
-        function = builder.inttoptr(values[0], convention.get_function_type(result, kinds).as_pointer())
-        status, value = convention.call_function(builder, function, result, kinds, values[1:])
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return value
+        return _emit_call(context, builder, result, own.args[1:], values[0], values[1:])
 
     return call
+
+
+def _emit_call(context: Any, builder: Any, result: Any, kinds: Any, address: Any, values: Any) -> Any:
+    convention = context.call_conv
+    function = builder.inttoptr(address, convention.get_function_type(result, kinds).as_pointer())
+    status, value = convention.call_function(builder, function, result, kinds, values)
+    with cgutils.if_unlikely(builder, status.is_error):
+        convention.return_status_propagate(builder, status)
+    return value
 
 
 def _erased(kind: Any) -> Any:
     """Return what decides about the machine code of a call: whether an array may be written does not."""
     return kind.copy(readonly=False) if isinstance(kind, types.Array) else kind
+
+
+def _called(result: Any) -> Any:
+    def emit(typing: Any, address: Any, arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, own: Any, values: Any) -> Any:
+            given = cgutils.unpack_tuple(builder, values[1])
+            return _emit_call(context, builder, result, arguments.types, values[0], given)
+
+        return result(types.uint64, arguments), generate
+
+    return intrinsic(emit)
+
+
+call_status: Any = _called(types.int64)
+"""``call_status(address, arguments)``, for kernels: what the kernel there returns for a tuple of arguments, int64.
+
+Nothing is checked: ``status_address`` and ``plain_address`` tell addresses for the numba types the arguments have, but
+for whether arrays may be written."""
+call_plain: Any = _called(types.none)
+"""``call_status`` of a kernel that returns nothing."""
+
+
+def status_address(kernel: Any, arguments: tuple[Any, ...]) -> np.uint64:
+    """Return the address for ``call_status`` of a kernel compiled for arguments like these; TypeError if not int64."""
+    return _address(kernel, arguments, types.int64)
+
+
+def plain_address(kernel: Any, arguments: tuple[Any, ...]) -> np.uint64:
+    """Return the address for ``call_plain`` of a kernel compiled for arguments like these; TypeError if not None."""
+    return _address(kernel, arguments, types.none)
+
+
+def _address(kernel: Any, arguments: tuple[Any, ...], result: Any) -> np.uint64:
+    kinds = tuple(typeof(argument) for argument in arguments)
+    address = address_of(kernel, kinds)
+    found = kernel.overloads[kinds].signature.return_type
+    if found != result:
+        raise TypeError(f"{kernel.__name__} returns {found}, expected {result}")
+    return np.uint64(address)

@@ -14,7 +14,7 @@ import numpy as np
 from sparcode.errors import IndexMismatchError, QueryError
 from sparcode.index.agreement import check_agreement
 from sparcode.index.answer import OneQuery, Rescoring
-from sparcode.index.arrays import read_arrays, read_only
+from sparcode.index.arrays import read_arrays
 from sparcode.index.codes import CodeResolver
 from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
@@ -229,11 +229,8 @@ class Pipeline:
         """Return the answers of one query from one compiled call, None where it needs the stages."""
         if self._fast is None or not len(history) or not self._fast.serves(k, depth):
             return None
-        tokens = self.encoder.encode_one(history, features)
         few = eligible.at_most(depth) if depth else None
-        found = self._fast.best(
-            tokens, history, _NO_EVENTS if include_seen else history, k, depth, eligible.allowed, eligible.denied, few
-        )
+        found = self._fast.best(history, features, k, depth, include_seen, eligible.allowed, eligible.denied, few)
         return None if found is None else Hits(*found)
 
     def _by_stages(
@@ -421,9 +418,6 @@ class Pipeline:
         items = queries.items
         if len(items) and (items.min() < 0 or items.max() >= self.item_count):
             raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
-
-
-_NO_EVENTS = read_only(np.zeros(0, np.int32))
 
 
 def _fill_order(run: Run) -> np.ndarray | None:

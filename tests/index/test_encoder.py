@@ -309,3 +309,32 @@ def test_products_of_many_rows_are_those_of_each_row(rows: int, inputs: int, out
 def _added(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> np.ndarray:
     add_products(x, weight, out)
     return out
+
+
+def all_pairs(distances: np.ndarray, best: np.ndarray, prefixes: np.ndarray, indices: np.ndarray) -> list[Any]:
+    """Return every pair of a code (A, M) and a codeword as (distance, code), the nearest first, ties by code."""
+    twice = np.float32(2)
+    return sorted(
+        (float(np.float32(distances[a] + twice * best[b])), (*prefixes[a].tolist(), int(indices[b])))
+        for a, b in itertools.product(range(len(distances)), range(len(best)))
+    )
+
+
+@pytest.mark.parametrize("step", [1.0, 2.0**-24, 1e-7])
+@pytest.mark.parametrize("probes", [1, 2, 3, 8])
+def test_joined_codes_are_the_best_of_all_pairs_with_ties(step: float, probes: int) -> None:
+    """Steps of few values are ties as they are; small ones beside 1 become ties when the sum is rounded."""
+    rng = np.random.default_rng(probes)
+    for _ in range(60):
+        count = int(rng.integers(1, probes + 1))
+        distances = np.zeros(probes, np.float32)
+        distances[:count] = np.sort(1 + step * rng.integers(0, 4, count))
+        best = np.sort(step * rng.integers(0, 4, probes)).astype(np.float32)
+        prefixes, indices = np.arange(probes)[:, None], rng.permutation(16)[:probes].astype(np.int64)
+        codes = np.zeros((probes, 2), np.uint16)
+        codes[:, :1] = prefixes
+        expected = all_pairs(distances[:count].copy(), best, prefixes, indices)[:probes]
+        filled = encoder_codes.join(codes, distances, count, 1, indices, best)
+        assert filled == len(expected)
+        found = [(float(distances[a]), tuple(codes[a].tolist())) for a in range(filled)]
+        assert found == expected
