@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import data, sid
+from . import config, data, sid
 from .benchmark import benchmark_command
 from .build_index import build_index_command
 from .embed import embed_command
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(sid.app, name="sid")
+app.add_typer(config.app, name="config")
 app.command("train")(train_command)
 app.command("embed")(embed_command)
 app.command("tune")(tune_command)

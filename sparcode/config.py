@@ -32,7 +32,9 @@ class DataConfig(Section):
     where: str | None = Field(None, description="keep rows that satisfy this condition, e.g. in_sasrec=true")
     min_rating: float | None = Field(None, description="keep rows rated at least this")
     k_core: int = Field(0, ge=0, description="drop users and items with fewer events, repeatedly; 0 = off")
-    split_by: Literal["leave-last-out", "time", "column", "none"] = "leave-last-out"
+    split_by: Literal["leave-last-out", "time", "column", "none"] = Field(
+        "leave-last-out", description="what is held out: last events, events after a time, rows that say so, nothing"
+    )
     time_cut: float | None = Field(None, description="split-by time: share of events (0..1) or timestamp of the cut")
     text_width: int = Field(
         128, ge=0, le=1024, description="width of the vector made of the items' text (TF-IDF, SVD); 0 = off"
@@ -42,7 +44,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Query tokenizer and item tokens."""
 
-    tokenizer: TokenizerKind = "sasrec"
+    tokenizer: TokenizerKind = Field("sasrec", description="what turns a history into tokens")
     width: int = Field(64, ge=4, le=1024, description="d, width of every token")
     heads: int | None = Field(None, ge=1, le=32, description="K_u, query tokens; absent: 1")
     item_tokens: int = Field(1, ge=1, le=16, description="K_c, tokens of an item")
@@ -67,19 +69,23 @@ class ModelConfig(Section):
 class QuantizerConfig(Section):
     """Codebooks for query tokens."""
 
-    kind: Literal["product", "residual"] = "product"
+    kind: Literal["product", "residual"] = Field(
+        "product", description="books split a token, or each book codes what the books before it left"
+    )
     books: int | None = Field(None, ge=1, le=8, description="M; absent: from the data")
     codewords: int | None = Field(None, ge=2, le=65536, description="N, codewords a book; absent: from the data")
     warmup: float = Field(0.6, ge=0, le=1, description="share of training before quantization starts")
-    ema_decay: float = Field(0.99, gt=0, lt=1)
-    commitment: float = Field(0.25, ge=0)
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="of the moving averages that codewords follow")
+    commitment: float = Field(0.25, ge=0, description="weight of the loss that keeps tokens near their codewords")
     revive_below: float = Field(0.02, ge=0, description="codewords used less than this share of the mean are re-seeded")
 
 
 class ScorerConfig(Section):
     """All-to-all interaction between a query token and the K_c tokens of an item."""
 
-    kind: Literal["hadamard", "concatenation", "mixture", "dot", "counts"] = "dot"
+    kind: Literal["hadamard", "concatenation", "mixture", "dot", "counts"] = Field(
+        "dot", description="hadamard, concatenation, mixture: all-to-all interaction; dot: none; counts: no training"
+    )
     hidden: int = Field(32, ge=1, le=1024, description="hidden units of each layer")
     layers: int = Field(1, ge=1, le=3, description="hidden layers; the gate of a mixture has one")
     skip: bool = Field(True, description="add the cosine of query and item tokens to the MLP's or mixture's output")
@@ -90,7 +96,9 @@ class ScorerConfig(Section):
 class LossConfig(Section):
     """Ranking loss."""
 
-    kind: Literal["sampled", "full", "in-batch", "bpr"] = "sampled"
+    kind: Literal["sampled", "full", "in-batch", "bpr"] = Field(
+        "sampled", description="softmax over sampled negatives, all items or the batch; or pairs (bpr)"
+    )
     negatives: int = Field(512, ge=1, description="negatives a row (sampled, bpr)")
     popular_share: float = Field(0.0, ge=0, le=1, description="share of negatives drawn by popularity (mixed)")
     unseen_negatives: bool = Field(
@@ -114,11 +122,13 @@ class TrainConfig(Section):
         description="epochs with codes after a warm start; absent: 2/5 of epochs, or 0 if nothing is left to train",
     )
     batch_positions: int = Field(1024, ge=16, description="sequence positions a step, padding included")
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
     history_dropout: float = Field(0.0, ge=0, lt=1, description="share of history events hidden in training")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products; auto: bfloat16 where the processor multiplies it faster"
+    )
     evaluation_users: int = Field(4000, ge=1, description="fixed random users that select the best epoch")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = all")
 
@@ -150,7 +160,7 @@ class AdditiveConfig(Section):
 class ItemFamilyConfig(Section):
     """Item -> item evidence as posting lists of the history's own items: counted transitions and learned scores."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="read lists of the history's items")
     counted: bool = Field(True, description="counted item -> next-item transitions")
     additive: bool = Field(True, description="scores of the additive model")
     window: int = Field(10, ge=1, description="largest distance of a counted pair")
@@ -177,7 +187,7 @@ class ItemFamilyConfig(Section):
 class LearnedFamilyConfig(Section):
     """Learned query codes."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="read lists of the learned codes of the whole history")
     probes: int | None = Field(None, ge=1, le=16, description="nearest codes read a token; absent: by validation")
     length: int = Field(128, ge=1, description="mean postings of a code when nothing else says how much to keep")
 
@@ -212,8 +222,10 @@ class FamiliesConfig(Section):
 class IndexConfig(Section):
     """Offline job: what is kept. Used when build-index gets no --policy."""
 
-    policy: Literal["global-bias", "budget", "length"] = "global-bias"
-    bias: float | None = None
+    policy: Literal["global-bias", "budget", "length"] = Field(
+        "global-bias", description="keep what scores above a bias, what a budget pays for, or the best of every code"
+    )
+    bias: float | None = Field(None, description="global-bias: keep score + bias > 0")
     density: float | None = Field(None, gt=0, le=100, description="percent of (code, item) pairs kept")
     budget_mb: float | None = Field(None, gt=0, description="MB (10^6 bytes) of cache_bytes")
     postings_per_query: float | None = Field(None, gt=0, description="mean sum of list lengths, validation queries")
@@ -239,8 +251,8 @@ class QueryConfig(Section):
 class BaselinesConfig(Section):
     """Systems trained or counted beside SparCode."""
 
-    two_tower: bool = True
-    item_knn_neighbours: int = Field(50, ge=1)
+    two_tower: bool = Field(True, description="keep a two-tower to compare with (SparCode starts from one anyway)")
+    item_knn_neighbours: int = Field(50, ge=1, description="item-knn: neighbours kept of an item")
     recent_share: float = Field(0.1, gt=0, le=1, description="recent-popular: last share of training events")
     ease_regularisation: float = Field(250.0, gt=0, description="ease: lambda")
     ease_most_items: int = Field(25_000, ge=1, description="ease: larger catalogues are refused (4 n^2 bytes)")
@@ -249,7 +261,7 @@ class BaselinesConfig(Section):
 class Config(Section):
     """Everything that decides a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of everything random")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
@@ -384,13 +396,14 @@ def _write_table(lines: list[str], prefix: str, values: dict[str, Any]) -> None:
     tables = {key: value for key, value in values.items() if isinstance(value, dict) and value}
     for key, value in values.items():
         if value is not None and not isinstance(value, dict):
-            lines.append(f"{key} = {_toml_value(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     for key, value in tables.items():
         lines += ["", f"[{prefix}{key}]"]
         _write_table(lines, f"{prefix}{key}.", value)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return one plain value as TOML spells it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -20,6 +20,7 @@ TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna",
 GROUND = {"types", "errors", "config", "seeding", "files"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
+    "config_keys": {"config", "errors"},
     "data": GROUND,
     "quantize": GROUND,
     "run": GROUND | {"data"},

@@ -49,6 +49,8 @@ COMMANDS = {
     "similar": ["RUN", "--item", "-k", *FILTERS],
     "explain": ["RUN", "--user", "--item"],
     "info": ["RUN", "--verify"],
+    "config list": ["SECTION", "--json"],
+    "config show": ["RUN|FILE", "--changes", "--json"],
     "export": ["RUN", "--format", "--out", "--json"],
     "evaluate": ["RUN", "--split", "--retriever", "--json", "--per-query"],
     "benchmark": ["RUN", "--json"],
