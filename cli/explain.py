@@ -36,7 +36,8 @@ def print_explanation(explanation: dict[str, Any]) -> None:
         {
             "item": explanation["item_id"],
             "title": explanation["title"],
-            "in the history": "yes, so queries leave it out" if explanation["seen"] else "no",
+            "in the history": "yes" if explanation["seen"] else "no",
+            "recommended": _recommended(explanation),
             "place by exact score": _place(explanation),
             "cached score": f"{explanation['cached_score']:.4g} (sum of the lists below)",
             "exact score": _exact(explanation),
@@ -55,9 +56,18 @@ def _exact(explanation: dict[str, Any]) -> str:
 
 
 def _place(explanation: dict[str, Any]) -> str:
-    if explanation["exhaustive_rank"] is not None:
-        return f"{explanation['exhaustive_rank'] + 1:,} of all unseen items"
-    return "none, it is in the history" if explanation["seen"] else "behind the first 1,000"
+    if explanation["exhaustive_rank"] is None:
+        return "behind the first 1,000"
+    among = "all items" if explanation["seen"] else "all unseen items"
+    return f"{explanation['exhaustive_rank'] + 1:,} of {among}"
+
+
+def _recommended(explanation: dict[str, Any]) -> str:
+    reasons = {
+        "seen": "no: it is in the history, and queries leave that out; --include-seen ranks it",
+        "filtered": "no: --where, --allow or --deny leave it out",
+    }
+    return reasons.get(explanation["excluded_because"], "yes, where its score and the number of answers allow")
 
 
 def _name(part: dict[str, Any]) -> str:

@@ -28,4 +28,4 @@ def similar_command(
 
 def similar(run: Path, item: str, k: int, **filters: Any) -> list[dict[str, Any]]:
     """Return the answers, best first: item_id, score, title, filled. ``filters``: where, allow, deny."""
-    return query(run, {"histories": [[item]]}, k=k, **filters)
+    return query(run, {"histories": [[item]], "unknown": "raise"}, k=k, **filters)

@@ -15,7 +15,7 @@ import pandas
 import pytest
 
 from sparcode import SparCode
-from sparcode.api import _config
+from sparcode.api.model import _config
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups, write_world
 from sparcode.errors import ConfigError, CorruptIndexError, IndexMismatchError, QueryError, RunError, UnknownIdError
@@ -144,9 +144,9 @@ def years_of(ids: np.ndarray) -> list[int]:
 def test_where_equals_the_filtered_exhaustive_answer(model: SparCode, where: str, holds: Callable, lists: dict):
     users = ["u000", "u031", "u002"]
     ids, scores = model.recommend(users=users, k=12, rescore=40, where=where, **lists)
-    ranking = model.pipeline.retrieve_exhaustive(model._user_queries(users), 40)
+    ranking = model.pipeline.retrieve_exhaustive(model._snapshot.user_queries(users), 40)
     allowed = set(lists.get("allow", range(100, 140))) - set(lists.get("deny", ()))
-    everything = model._external(ranking.ids)
+    everything = model._snapshot.external(ranking.ids)
     for row, user in enumerate(users):
         seen = seen_by(model, user)
         kept = [place for place, item in enumerate(everything[row]) if item in allowed - seen and holds(item)][:12]
@@ -161,7 +161,7 @@ def test_where_answers_exactly_what_is_eligible(model: SparCode, rescore: int | 
     users = [f"u{number:03d}" for number in range(60)]
     for where, count in (("year>=1985", 5), ("year<1985", 35), ("categories='group 2'", 10)):
         ids, scores = model.recommend(users=users, k=8, rescore=rescore, where=where)
-        held = set(model._external(np.flatnonzero(model.items_where(where))).tolist())
+        held = set(model._snapshot.external(np.flatnonzero(model.items_where(where))).tolist())
         assert len(held) == count
         for user, row, values in zip(users, ids, scores, strict=True):
             eligible = held - seen_by(model, user)
@@ -283,7 +283,7 @@ def test_info(model: SparCode):
     [
         ({"users": ["nobody"]}, UnknownIdError, "nobody"),
         ({"users": ["u0000"]}, UnknownIdError, "near ids: .*u000"),
-        ({"histories": [[100, 999]]}, UnknownIdError, "999"),
+        ({"histories": [[100, 999]], "unknown": "raise"}, UnknownIdError, "999"),
         ({"users": ["u000"], "deny": [999]}, UnknownIdError, "999"),
         ({"users": ["u000"], "k": 0}, QueryError, "k is 0"),
         ({"users": ["u000"], "rescore": -1}, QueryError, "rescore is -1"),

@@ -101,7 +101,6 @@ def test_out_that_is_a_file(tmp_path: Path) -> None:
 
 def test_unknown_user_and_item(tiny_run: TinyRun) -> None:
     assert "nobody" in refused("query", tiny_run.folder, "--user", "nobody")
-    assert "nothing" in refused("query", tiny_run.folder, "--items", "nothing")
     assert "nothing" in refused("similar", tiny_run.folder, "--item", "nothing")
     assert "nothing" in refused("explain", tiny_run.folder, "--user", tiny_run.user, "--item", "nothing")
 
