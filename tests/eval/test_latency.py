@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 
-from sparcode.eval.latency import STAGES, Stages, batch_rates, collector_off, measure
+from sparcode.eval.latency import STAGES, Stages, _percentiles, batch_rates, collector_off, measure
 from sparcode.types import Hits, Queries
 from tests.eval.world import ITEMS, Planted, evaluation_set
 
@@ -51,6 +51,14 @@ def test_systems_take_turns_on_every_query() -> None:
         assert set(row) == set(STAGES)
         assert all(0 <= row[stage]["p50"] <= row[stage]["p95"] for stage in STAGES)
     assert result[1]["rescore"] == {"p50": 0.0, "p95": 0.0}
+
+
+def test_percentiles_are_those_of_numpy_over_all_rounds_and_queries() -> None:
+    times = np.random.default_rng(0).exponential(50, (len(STAGES), 3, 41))
+    found = _percentiles(times)
+    for place, stage in enumerate(STAGES):
+        for name, share in (("p50", 0.50), ("p95", 0.95)):
+            assert found[stage][name] == round(float(np.quantile(times[place].ravel(), share)), 2)
 
 
 def test_warm_up_runs_before_the_clock() -> None:

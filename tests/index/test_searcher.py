@@ -64,6 +64,19 @@ def test_sums_of_equals_the_reference(query, candidates):
     assert got.tolist() == [expected.get(item, 0) for item in candidates]
 
 
+@pytest.mark.parametrize("hidden", [0, 10, 25])
+def test_seen_items_at_the_top_of_a_list_cost_no_answers(hidden):
+    # More than are kept in order, so that a list promises a sum below which nothing is noted.
+    items, k = 200, 20
+    lists = [{item: 250 - item for item in range(items)}, dict.fromkeys(range(0, items, 2), 1)]
+    searcher, rows = Searcher(reference.lists_to_index(lists, items)), np.array([0, 1], np.int32)
+    weights, seen = np.array([3, 1], np.int32), np.arange(hidden, dtype=np.int32)
+    ids, sums = searcher.search_one(rows, weights, k, seen)
+    expected = reference.search(lists, rows, weights, k, seen.tolist())
+    assert len(expected) == k
+    assert list(zip(ids.tolist(), sums.tolist(), strict=True)) == expected
+
+
 def one(rows=(1,), weights=(1,), k=3, **options):
     return SEARCHER.search_one(np.array(rows, np.int32), np.array(weights, np.int32), k, **options)
 

@@ -81,6 +81,15 @@ def test_moving_costs_what_the_report_says(policy: str) -> None:
     np.testing.assert_array_equal(handled[:, 0], codes[:, 0])
 
 
+def test_of_equal_fits_the_first_keeps_its_code() -> None:
+    codec, vectors = Grid((3, 40)), np.repeat(points(6), 3, axis=0)
+    codes = codec.encode(vectors)
+    handled, _ = resolve("next-best", codec, vectors, codes)
+    firsts = np.arange(0, 18, 3)
+    assert len(np.unique(codes[firsts], axis=0)) == 6
+    np.testing.assert_array_equal(handled[firsts], codes[firsts])
+
+
 def test_sinkhorn_moves_only_items_that_share_a_code() -> None:
     codec, vectors = Grid((3, 40)), points(30)
     codes = codec.encode(vectors)

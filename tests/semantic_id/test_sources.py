@@ -297,6 +297,12 @@ def test_principal_directions_against_numpy() -> None:
     assert Directions.fit(x, 10).matrix.shape == (6, 5)  # the sixth has no variance
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_largest_coefficient_of_a_direction_is_positive(seed: int) -> None:
+    matrix = Directions.fit(np.random.default_rng(seed).normal(size=(50, 5)).astype(np.float32), 5).matrix
+    assert (matrix[np.abs(matrix).argmax(axis=0), np.arange(5)] > 0).all()
+
+
 def test_embeddings_survive_the_file(tmp_path: Path) -> None:
     from sparcode.semantic_id.embeddings import write_embeddings
 

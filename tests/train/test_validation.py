@@ -17,11 +17,11 @@ from tests.worlds import queries_of, sequences_of, tiny_config
 ITEMS = 23
 
 
-def evaluation(histories: list[list[int]], targets: list[list[int]]) -> EvaluationSet:
-    """Return held-out targets of histories."""
+def evaluation(histories: list[list[int]], targets: list[list[int]], users: list[int] | None = None) -> EvaluationSet:
+    """Return held-out targets of histories; users are numbered by row unless given."""
     held = sequences_of(targets)
-    users = np.arange(len(histories), dtype=np.int32)
-    return EvaluationSet(users, queries_of(histories), held.indptr, held.items)
+    known = np.arange(len(histories), dtype=np.int32) if users is None else np.array(users, np.int32)
+    return EvaluationSet(known, queries_of(histories), held.indptr, held.items)
 
 
 def made(items: int = ITEMS) -> SparCodeModel:
@@ -89,10 +89,10 @@ def test_the_sample_is_fixed_by_the_seed():
 
 
 def test_features_follow_their_users():
-    held = evaluation([[1], [], [2], [3]], [[4]] * 4)
-    features = np.arange(8, dtype=np.float32).reshape(4, 2)
+    held = evaluation([[1], [], [2], [3]], [[4]] * 4, users=[5, 0, 2, 4])
+    features = np.arange(12, dtype=np.float32).reshape(6, 2)
     validator = Validator(held, 10, 8, features, seed=0)
-    assert validator.features.tolist() == [[0, 1], [4, 5], [6, 7]]
+    assert validator.features.tolist() == [[10, 11], [4, 5], [8, 9]]
 
 
 def test_pad_histories_keeps_the_latest_events():
