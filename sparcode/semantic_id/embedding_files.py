@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sparcode.data.columns import find_id_column, looks_like
+from sparcode.data.columns import find_id_column, looks_like, plain
 from sparcode.data.ids import as_id_array, integers_where_exact
 from sparcode.data.metadata import is_list, is_number, plain_array
 from sparcode.errors import DataError
@@ -139,9 +140,26 @@ def _read_parquet(path: Path, column: str | None, ids: str | None) -> Found:
     key = ids if ids is not None and ids in names else None
     if key is None and ids is not None and not ids.endswith(_ID_FILES):
         raise DataError(f"{path} has no column {ids!r}; its columns: {', '.join(names)}")
-    if key is None and ids is None and any(looks_like(other, "item") for other in names):
-        key = find_id_column(names, "item", "item_id")
+    if key is None and ids is None:
+        lists = _list_columns(file.schema_arrow)
+        key = _id_column(path, [other for other in names if other != name and other not in lists])
     return _lists(path, file, name), None if key is None else file.read(columns=[key])[key]
+
+
+def _id_column(path: Path, names: list[str]) -> str | None:
+    """Return the column of ids: one that is named as ids of items are, or ``id``; a warning when others are left."""
+    if any(looks_like(name, "item") for name in names):
+        return find_id_column(names, "item", "item_id")
+    plainly = [name for name in names if plain(name) in ("id", "ids", "key")]
+    if len(plainly) == 1:
+        return plainly[0]
+    if names:
+        warnings.warn(
+            f"{path}: no column of item ids found among {', '.join(map(repr, names))}, so items are numbered "
+            f"0..n-1; rename one to 'item_id' (Python: ids={names[0]!r})",
+            stacklevel=2,
+        )
+    return None
 
 
 def _list_columns(schema: pa.Schema) -> list[str]:
@@ -220,7 +238,7 @@ def _from_tensors(path: Path, tensors: Mapping[str, Any], column: str | None, id
         raise DataError(f"{path} has no tensor {ids!r}; its tensors: {', '.join(tensors)}")
     if "ids_text" in tensors and "ids_ends" in tensors:
         return tensors[name], _unpacked(tensors["ids_text"], tensors["ids_ends"])
-    keys = [key for key in tensors if key == "ids" or looks_like(key, "item")]
+    keys = [key for key in tensors if key in ("ids", "id") or looks_like(key, "item")]
     return tensors[name], _tensor_ids(path, keys[0], tensors[keys[0]]) if keys else None
 
 

@@ -21,18 +21,21 @@ from sparcode.semantic_id.neighbours import exact_neighbours, recall_by_digits, 
 from sparcode.semantic_id.prefixes import Agreement, co_purchase, prefix_groups, prefix_purity
 from sparcode.types import Sequences
 
-COLLAPSED = 0.3
-"""A digit whose perplexity is under this share of its codewords is told as collapsed."""
+COLLAPSED = 0.05
+"""A digit whose perplexity is under this share of what its items could reach is told as collapsed."""
+THIN, DEAD = 0.3, 0.5
+"""So is one under the share ``THIN`` that leaves the share ``DEAD`` of the codewords it could use without an item."""
 
 
 @dataclass(frozen=True)
 class DigitUse:
-    """Use of one digit: ``size`` codewords, ``used`` of them, ``perplexity``, ``entropy`` in bits."""
+    """Use of one digit: ``size`` codewords, ``used`` of them, ``perplexity``, ``entropy`` in bits, of ``items``."""
 
     size: int
     used: int
     perplexity: float
     entropy: float
+    items: int
 
     @property
     def usage(self) -> float:
@@ -41,8 +44,15 @@ class DigitUse:
 
     @property
     def collapsed(self) -> bool:
-        """Whether few codewords hold nearly all items."""
-        return self.perplexity < COLLAPSED * self.size
+        """Whether few codewords hold nearly all items; codewords that there are no items for do not count.
+
+        Uneven use alone is none: of vectors that lie in heaps, all codewords may be used and most items share some.
+        """
+        reach = min(self.size, self.items)
+        if reach < 2:
+            return False
+        thin = self.perplexity < THIN * reach and self.used <= (1 - DEAD) * reach
+        return self.used == 1 or thin or self.perplexity < COLLAPSED * reach
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class CodeReport:
         """Return a sentence for everything a user should not overlook."""
         found = [
             f"digit {place}: perplexity {digit.perplexity:.1f} of {digit.size} codewords, collapsed"
+            if digit.used > 1
+            else f"digit {place}: all items have the same codeword"
             for place, digit in enumerate(self.digits, start=1)
             if digit.collapsed
         ]
@@ -154,7 +166,7 @@ def digit_use(codes: np.ndarray, sizes: Sequence[int]) -> list[DigitUse]:
         counts = np.unique(digit, return_counts=True)[1]
         share = counts / counts.sum()
         entropy = max(float(-(share * np.log2(share)).sum()), 0.0)
-        found.append(DigitUse(int(size), len(counts), float(2**entropy), entropy))
+        found.append(DigitUse(int(size), len(counts), float(2**entropy), entropy, len(digit)))
     return found
 
 

@@ -43,7 +43,8 @@ READ_BY_ROWS = ("rq-kmeans", "pq", "base", "random")
 class SemanticIdTokenizer:
     """Semantic IDs by ``method``, one of ``codec.MODULES``.
 
-    ``codebooks`` L and ``codebook_size`` (one number, or one a digit) are 4 and 256 when absent, for most methods.
+    ``codebooks`` L and ``codebook_size`` (one number, or one a digit) are 4 and 256 when absent, for most methods; the
+    size is smaller for few items, see ``codecs.checks.fitting_size``.
     ``collisions``: none, extra-digit, next-best, sinkhorn-last. ``standardise``: global (centre, one scale), columns,
     none. ``fit_rows``: learn from this many items, drawn at random; all are encoded. ``extra_size``: values of the
     extra digit, chosen with room for new items when absent. ``options`` belong to the method.

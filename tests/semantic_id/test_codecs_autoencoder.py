@@ -170,3 +170,9 @@ def test_without_torch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"sparcode\[train\]"):
         fit_rq_vae(vectors(), seed=0, options={}, context=FitContext())
+
+
+@pytest.mark.parametrize("kind", ["rq-vae", "vq-vae"])
+def test_sizes_that_nobody_gives_are_those_of_the_options(kind):
+    large = {"rq-vae": autoencoder.DEFAULT_SIZE, "vq-vae": autoencoder.VQ_SIZE}[kind]
+    assert set(read_options(kind, {}).sizes) == {large}

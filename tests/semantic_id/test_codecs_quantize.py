@@ -148,7 +148,7 @@ def test_wrong_options_are_one_clear_line(kind: str, options: dict, problem: str
 @pytest.mark.parametrize("kind", ["rq-kmeans", "pq", "opq"])
 def test_fewer_items_than_words_are_refused(kind: str) -> None:
     with pytest.raises(DataError, match="20 items cannot fill 256 codewords"):
-        FITTERS[kind](VECTORS[:20], seed=0, options={}, context=FitContext())
+        FITTERS[kind](VECTORS[:20], seed=0, options={"codebook_size": 256}, context=FitContext())
 
 
 @pytest.mark.parametrize("kind", ["rq-kmeans", "pq", "opq", "fsq", "hierarchical-kmeans", "lsh"])

@@ -14,6 +14,7 @@ import pytest
 from sparcode.errors import ConfigError, DataError, QueryError
 from sparcode.semantic_id import tokenizer as tokenizer_module
 from sparcode.semantic_id.codec import FITTERS, MODULES, FitContext, open_codec
+from sparcode.semantic_id.codecs.checks import fitting_size
 from sparcode.semantic_id.tokenizer import SemanticIdTokenizer
 from tests.semantic_id.worlds import planted
 
@@ -233,6 +234,26 @@ def test_vectors_that_cannot_be_used_are_refused(kind: str) -> None:
                 fitted(kind).encode(bad)
     with pytest.raises(DataError, match="width 15 found, the tokenizer takes a width of 16"):
         fitted(kind).encode(ITEMS.vectors[:, :15])
+
+
+@every_method
+@pytest.mark.parametrize("items", [5, 60])
+def test_sizes_that_nobody_gives_fit_small_catalogues(kind: str, items: int) -> None:
+    tokenizer = SemanticIdTokenizer(kind, device="cpu", **SMALL.get(kind, {}))
+    tokenizer.fit(ITEMS.vectors[:items], categories=ITEMS.categories[:items])
+    assert tokenizer.semantic_ids.collision_rate == 0
+    assert not any("collapsed" in note for note in tokenizer.info()["notes"])
+    if kind in LEARNS_WORDS | {"hierarchical-kmeans"}:
+        # 60 items: 8 words with 4 distinct items each at least; trees: 4 x 4 x 4 nodes name them all.
+        expected = {"hierarchical-kmeans": {5: 2, 60: 4}}.get(kind, {5: 2, 60: 8})[items]
+        assert set(tokenizer.codec.sizes[kind == "category-prefix" :]) == {expected}
+
+
+@pytest.mark.parametrize(("distinct", "most", "size"), [(1024, 256, 256), (1023, 256, 128), (3, 256, 2), (60, 16, 8)])
+def test_the_size_of_a_digit_follows_distinct_vectors(distinct: int, most: int, size: int) -> None:
+    vectors = np.arange(distinct, dtype=np.float32)[:, None].repeat(2, axis=1)
+    assert fitting_size(vectors, most) == size
+    assert fitting_size(np.concatenate([vectors, vectors]), most) == size
 
 
 @every_method

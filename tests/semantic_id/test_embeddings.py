@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,23 @@ def test_parquet_columns_of_one_name(tmp_path: Path) -> None:
     lists = pa.array([row.tolist() for row in X])
     pq.write_table(pa.table([lists, lists], names=["v", "v"]), tmp_path / "e.parquet")
     refused(lambda: read_embeddings(tmp_path / "e.parquet"), "several columns named 'v'")
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "ids", "key"])
+def test_a_plain_id_column_holds_the_ids(tmp_path: Path, name: str) -> None:
+    table = pa.table({name: NAMES, "title": NAMES[::-1], "v": [row.tolist() for row in X]})
+    pq.write_table(table, tmp_path / "e.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_embeddings(tmp_path / "e.parquet").ids.to_pylist() == NAMES
+    save_file({"a": X, "id": np.arange(6) + 7}, tmp_path / "e.safetensors")
+    assert read_embeddings(tmp_path / "e.safetensors").ids.to_pylist() == list(range(7, 13))
+
+
+def test_columns_that_might_be_ids_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"code": NAMES, "v": [row.tolist() for row in X]}), tmp_path / "e.parquet")
+    with pytest.warns(UserWarning, match=r"no column of item ids found among 'code', so items are numbered 0\.\.n-1"):
+        assert read_embeddings(tmp_path / "e.parquet").ids.to_pylist() == list(range(6))
 
 
 def test_safetensors_kinds(tmp_path: Path) -> None:

@@ -58,9 +58,31 @@ def test_use_of_digits() -> None:
     assert (first.used, first.usage, first.size) == (2, 1.0, 2)
     assert first.entropy == pytest.approx(entropy)
     assert first.perplexity == pytest.approx(2**entropy)
+    assert (first.items, second.items) == (4, 4)
     assert not first.collapsed
-    assert second.collapsed
     assert digit_use(np.zeros((5, 1), int), (4,))[0].perplexity == 1.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "collapsed"),
+    [
+        ([1] * 50, 256, False),  # fifty items cannot use more codewords than fifty
+        ([1], 256, False),  # nor can one
+        ([2], 256, True),
+        ([2000, *[1] * 63], 64, True),  # every codeword has an item, and one has nearly all
+        ([20, *[1] * 63], 64, False),  # uneven: a heap of items that are alike
+        ([30] * 16, 64, True),  # three quarters of the codewords have none
+        ([30] * 33, 64, False),
+    ],
+)
+def test_collapsed_is_what_items_could_have_used_and_do_not(counts: list[int], size: int, collapsed: bool) -> None:
+    codes = np.repeat(np.arange(len(counts)), counts)[:, None]
+    assert digit_use(codes, (size,))[0].collapsed == collapsed
+
+
+def test_what_is_said_of_a_digit_of_one_codeword() -> None:
+    codes = np.stack([np.arange(8), np.full(8, 3)], axis=1)
+    assert report(codes, (8, 8)).notes() == ["digit 2: all items have the same codeword"]
 
 
 def test_collisions_with_duplicates_apart() -> None:

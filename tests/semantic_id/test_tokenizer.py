@@ -196,7 +196,7 @@ def test_lists_count_their_digits() -> None:
 
 def test_what_fit_refuses() -> None:
     with pytest.raises(DataError, match="10 items cannot fill 256 codewords; lower codebook_size to at most 10"):
-        SemanticIdTokenizer("category-prefix").fit(X[:10], categories=CATEGORIES[:10])
+        SemanticIdTokenizer("category-prefix", codebook_size=256).fit(X[:10], categories=CATEGORIES[:10])
     with pytest.raises(DataError, match="399 ids found for 400 vectors"):
         prefix().fit(X, NAMES[:399], CATEGORIES)
     with pytest.raises(DataError, match="'item 0' occurs 2 times"):

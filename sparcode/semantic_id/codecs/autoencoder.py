@@ -15,11 +15,14 @@ from sparcode.errors import MissingExtraError
 from sparcode.index.encoder_codes import half_distances, nearest_words
 from sparcode.quantize.normalize import Normalizer
 from sparcode.semantic_id.codec import BaseCodec, FitContext
+from sparcode.semantic_id.codecs.checks import DEFAULT_SIZE, fitting_size
 
 BLOCK_ROWS = 1024
 PANEL = 512
 """Codewords that are compared at once: a panel stays in cache while the rows of a block pass."""
 LANES = 16
+VQ_SIZE = 1024
+"""Codewords of a VQ-VAE of a large catalogue when nobody says, as ``model.item_autoencoder_options``."""
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
@@ -195,6 +198,8 @@ def _fit(kind: str, vectors: np.ndarray, seed: int, options: dict[str, Any], con
         if problem.name != "torch":
             raise
         raise MissingExtraError("torch", "train", f"fitting {kind}") from None
+    if "codebook_size" not in options:
+        options = options | {"codebook_size": fitting_size(vectors, VQ_SIZE if kind == "vq-vae" else DEFAULT_SIZE)}
     trained = train_item_autoencoder(
         kind, vectors, options, seed=seed, sequences=context.sequences, validation=context.validation,
         device=context.device, report=context.report,

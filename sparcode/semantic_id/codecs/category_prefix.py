@@ -16,7 +16,7 @@ from sparcode.errors import ConfigError, DataError, QueryError
 from sparcode.quantize import residual
 from sparcode.quantize.kmeans import nearest
 from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_options
-from sparcode.semantic_id.codecs.checks import enough_items
+from sparcode.semantic_id.codecs.checks import enough_items, fitting_size
 
 Path = tuple[str, ...]
 
@@ -130,11 +130,12 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
     counts all digits, a list of ``codebook_size`` holds those of content digits alone. An item without category (None
     or empty) takes the one whose mean is nearest.
     """
-    taken = take_options("category-prefix", options, codebooks=4, codebook_size=256, category_digits=1, separator=">")
+    taken = take_options("category-prefix", options, codebooks=4, codebook_size=None, category_digits=1, separator=">")
     if isinstance(taken["codebook_size"], list) and "codebooks" not in options:
         taken["codebooks"] = taken["category_digits"] + len(taken["codebook_size"])
     content = _content_digits(taken)
-    sizes = digit_sizes(content, taken["codebook_size"])
+    size = taken["codebook_size"]
+    sizes = digit_sizes(content, fitting_size(vectors) if size is None else size)
     enough_items("category-prefix", vectors, sizes)
     paths, group, skip = _grouped(vectors, context.categories, taken["separator"], taken["category_digits"])
     means = _means(vectors, group, len(paths))

@@ -11,7 +11,7 @@ from sparcode.quantize import product
 from sparcode.quantize.kmeans import sampled
 from sparcode.quantize.rotation import mapped
 from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_options
-from sparcode.semantic_id.codecs.checks import enough_items, equal_parts, whole_number
+from sparcode.semantic_id.codecs.checks import enough_items, equal_parts, fitting_size, whole_number
 
 ROWS_PER_WORD = 256
 
@@ -72,8 +72,9 @@ def fit_opq(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context:
 def _prepared(
     kind: str, vectors: np.ndarray, seed: int, options: dict[str, Any], **more: Any
 ) -> tuple[dict[str, Any], tuple[int, ...], np.ndarray]:
-    taken = take_options(kind, options, codebooks=4, codebook_size=256, rows_per_word=ROWS_PER_WORD, **more)
-    sizes = digit_sizes(taken.pop("codebooks"), taken.pop("codebook_size"))
+    taken = take_options(kind, options, codebooks=4, codebook_size=None, rows_per_word=ROWS_PER_WORD, **more)
+    size = taken.pop("codebook_size")
+    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(vectors) if size is None else size)
     whole_number("rows_per_word", taken["rows_per_word"], 1)
     equal_parts(kind, vectors.shape[1], len(sizes))
     enough_items(kind, vectors, sizes)

@@ -11,7 +11,7 @@ from sparcode.errors import ConfigError
 from sparcode.quantize import residual
 from sparcode.quantize.beam import stack_of
 from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_options
-from sparcode.semantic_id.codecs.checks import enough_items, whole_number
+from sparcode.semantic_id.codecs.checks import enough_items, fitting_size, whole_number
 
 LARGEST_BEAM = 256
 MOST_REFINED = 4096
@@ -55,10 +55,11 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
     error for the codes of the beam; ``iterations`` (25) of k-means; ``rows_per_word`` (256) items a codeword sees.
     """
     taken = take_options(
-        "rq-kmeans", options, codebooks=4, codebook_size=256, beam=1, refine=0, iterations=25,
+        "rq-kmeans", options, codebooks=4, codebook_size=None, beam=1, refine=0, iterations=25,
         rows_per_word=residual.ROWS_PER_WORD,
     )  # fmt: skip
-    sizes = digit_sizes(taken.pop("codebooks"), taken.pop("codebook_size"))
+    size = taken.pop("codebook_size")
+    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(vectors) if size is None else size)
     for name, least in (("beam", 1), ("refine", 0), ("iterations", 1), ("rows_per_word", 1)):
         whole_number(name, taken[name], least)
     if taken["beam"] > LARGEST_BEAM:
