@@ -36,6 +36,9 @@ class DataConfig(Section):
         "leave-last-out", description="what is held out: last events, events after a time, rows that say so, nothing"
     )
     time_cut: float | None = Field(None, description="split-by time: share of events (0..1) or timestamp of the cut")
+    catalogue_items: bool = Field(
+        True, description="items without an event that stand in the items table are candidates, known by content"
+    )
     text_width: int = Field(
         128, ge=0, le=1024, description="width of the vector made of the items' text (TF-IDF, SVD); 0 = off"
     )

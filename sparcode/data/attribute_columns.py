@@ -13,7 +13,8 @@ from sparcode.data.attributes import TEXTUAL, Attribute, ItemAttributes
 from sparcode.data.columns import find_id_column
 from sparcode.data.conditions import Term, parse_condition
 from sparcode.data.ids import IdMap
-from sparcode.data.metadata import align, is_list, is_mostly_numbers, is_number, is_piped, is_text, numbers, plain_array
+from sparcode.data.joins import align
+from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_piped, is_text, numbers, plain_array
 from sparcode.errors import DataError
 
 _LONG_TEXT = 60

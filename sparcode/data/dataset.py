@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from sparcode.data.interactions import Interactions
 from sparcode.data.storage import Dataset, Titles, open_dataset, save_dataset
 from sparcode.errors import DataError
 from sparcode.types import Sequences
+
+if TYPE_CHECKING:
+    from sparcode.data.tables import Tables
 
 __all__ = ["Dataset", "Titles", "load_dataset", "open_dataset", "save_dataset"]
 
@@ -39,6 +42,7 @@ class Prepared:
 def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | None = None) -> Dataset:
     """Read, clean, split and encode DATA (see ``tables.read_tables`` for what DATA may be).
 
+    Items without an event that stand in the items table are items too, unless ``config.catalogue_items`` is off.
     Internal item ids: training popularity descending, ties by a hash of ``seed`` and the external id; user ids: sorted
     external ids. With ``like`` ids and feature encodings of that dataset are kept and new ids are appended, so the
     order of popularity need not hold; ``Dataset.popularity`` always counts training events. Raises DataError, and
@@ -49,7 +53,7 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     from sparcode.data.tables import read_tables
 
     tables = read_tables(data, config.columns.values())
-    prepared = prepare(tables.interactions, config, seed, like)
+    prepared = prepare(tables, config, seed, like)
     events, split, summary = prepared.events, prepared.split, prepared.summary
     summary["source"] = tables.source
     train = events.select(split.part == TRAIN)
@@ -75,26 +79,69 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     return dataset
 
 
-def prepare(table: pa.Table, config: DataConfig, seed: int, like: Dataset | None = None) -> Prepared:
-    """Clean, split and number the events of an interactions table (the part ``validate`` shares)."""
+def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None = None) -> Prepared:
+    """Clean, split and number the events of the tables (the part ``validate`` shares)."""
     from sparcode.data.cleaning import clean
     from sparcode.data.split import TRAIN, split_events
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        events, summary = clean(table, config)
+        events, summary = clean(tables.interactions, config)
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     summary["warnings"] = [str(warning.message) for warning in caught]
     events, user_ids, new_users = _number_users(events, like)
     split = split_events(events, config, seed)
     _warn_positions(events, config, summary)
+    _warn_mismatches(tables, events, summary, like)
+    extra = _without_event(tables, events, config, summary, like)
     popularity = np.bincount(events.items[split.part == TRAIN], minlength=len(events.item_ids))
-    events, item_ids, new_items = _number_items(events, popularity, seed, like)
+    events, item_ids, new_items = _number_items(events, popularity, extra, seed, like)
     if like is not None:
         summary["new_users"], summary["new_items"] = new_users, new_items
     summary["split"] = {"by": config.split_by, **split.summary}
     return Prepared(events, split, item_ids, user_ids, summary)
+
+
+def _without_event(
+    tables: Tables, events: Interactions, config: DataConfig, summary: dict[str, Any], like: Dataset | None
+) -> pa.Array:
+    """Return the ids of items that only the items table holds, and note how many there are and were left out."""
+    from sparcode.data.catalogue import without_event
+
+    kind = events.item_ids.type if like is None else like.item_ids.external.type
+    if tables.items is None or not config.catalogue_items:
+        return pa.array([], kind)
+    found = without_event(tables, summary["columns"], events, kind, alone=like is not None)
+    summary["catalogue"] = {"added": len(found.ids), "cleaned_away": found.cleaned, "foreign_ids": found.foreign}
+    _warn(found.warnings(len(np.unique(events.items))), summary)
+    return found.ids
+
+
+def _warn_mismatches(tables: Tables, events: Interactions, summary: dict[str, Any], like: Dataset | None) -> None:
+    """Say so when a table of items or users describes hardly any of those with events.
+
+    Beside an earlier run, which described them, only where they are spelled in two ways.
+    """
+    from sparcode.data.columns import find_id_column
+    from sparcode.data.joins import mismatch
+
+    parts = (
+        ("item", tables.items, events.item_ids, events.items),
+        ("user", tables.users, events.user_ids, events.users),
+    )
+    for role, table, ids, places in parts:
+        if table is not None:
+            used = pa.array(np.flatnonzero(np.bincount(places, minlength=len(ids))))
+            key = find_id_column(table.column_names, role, summary["columns"][role])
+            line = mismatch(table, key, IdMap(ids.take(used), kind=role), respelled=like is not None)
+            _warn([] if line is None else [line], summary)
+
+
+def _warn(lines: list[str], summary: dict[str, Any]) -> None:
+    for line in lines:
+        summary["warnings"].append(line)
+        warnings.warn(line, UserWarning, stacklevel=4)
 
 
 def _number_users(events: Interactions, like: Dataset | None) -> tuple[Interactions, IdMap, int]:
@@ -111,27 +158,41 @@ def _number_users(events: Interactions, like: Dataset | None) -> tuple[Interacti
 
 
 def _number_items(
-    events: Interactions, popularity: np.ndarray, seed: int, like: Dataset | None
+    events: Interactions, popularity: np.ndarray, extra: pa.Array, seed: int, like: Dataset | None
 ) -> tuple[Interactions, IdMap, int]:
-    """Give items that are left their internal ids: popularity descending, ties by seeded hash."""
+    """Give items that are left, and ``extra`` ones without an event, their ids: popularity descending, ties by hash.
+
+    Items without a training event are mixed by their hash, so that no order tells which of them is a held-out target.
+    """
     used = np.flatnonzero(np.bincount(events.items, minlength=len(events.item_ids)))
-    hashes = id_hashes(events.item_ids.take(pa.array(used)), seed)
-    order = used[np.lexsort((hashes, -popularity[used]))]
-    ids, place = _extended(events.item_ids.take(pa.array(order)), None if like is None else like.item_ids)
+    pool = _in_type_of(events.item_ids.take(pa.array(used)), None if like is None else like.item_ids)
+    pool = pa.concat_arrays([pool, extra])
+    counts = np.concatenate([popularity[used], np.zeros(len(extra), popularity.dtype)])
+    order = np.lexsort((id_hashes(pool, seed), -counts))
+    ids, place = _extended(pool.take(pa.array(order)), None if like is None else like.item_ids)
     rank = np.full(len(events.item_ids), -1, dtype=np.int32)
-    rank[order] = place
+    counted = order < len(used)
+    rank[used[order[counted]]] = place[counted]
     new = 0 if like is None else len(ids) - len(like.item_ids)
     return replace(events, items=rank[events.items], item_ids=ids), IdMap(ids, kind="item"), new
+
+
+def _in_type_of(ids: pa.Array, earlier: IdMap | None) -> pa.Array:
+    """Return ids in the type of an earlier run's; DataError when one of them cannot be."""
+    if earlier is None:
+        return ids
+    ids_like = cast_ids(ids, earlier.external.type)
+    if ids_like.null_count:
+        example = ids[int(np.flatnonzero(np.asarray(ids_like.is_null()))[0])].as_py()
+        raise DataError(f"{earlier.kind} ids of the earlier run are integers, found {example!r} in the new data")
+    return ids_like
 
 
 def _extended(ids: pa.Array, earlier: IdMap | None) -> tuple[pa.Array, np.ndarray]:
     """Return all ids (earlier ones first, new ones in the given order) and the place of each given id."""
     if earlier is None:
         return ids, np.arange(len(ids), dtype=np.int32)
-    ids_like = cast_ids(ids, earlier.external.type)
-    if ids_like.null_count:
-        example = ids[int(np.flatnonzero(np.asarray(ids_like.is_null()))[0])].as_py()
-        raise DataError(f"{earlier.kind} ids of the earlier run are integers, found {example!r} in the new data")
+    ids_like = _in_type_of(ids, earlier)
     place = earlier.join(ids_like)
     new = np.flatnonzero(place < 0)
     place[new] = np.arange(len(new), dtype=np.int32) + len(earlier)
@@ -215,8 +276,7 @@ def _warn_positions(events: Interactions, config: DataConfig, summary: dict[str,
         text = (
             f"times run only to {events.times.max():.0f}: they look like positions, for which a time cut means little"
         )
-        summary["warnings"].append(text)
-        warnings.warn(text, UserWarning, stacklevel=3)
+        _warn([text], summary)
 
 
 def _counts(dataset: Dataset) -> dict[str, Any]:
@@ -230,6 +290,7 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
         "train_events": len(dataset.train.items),
         "density": events / (users * items),
         "items_without_training": int((dataset.popularity == 0).sum()),
+        "items_without_event": dataset.items_without_event,
         **{f"{name}_queries": 0 if part is None else len(part) for name, part in held.items()},
         **{f"{name}_targets": 0 if part is None else len(part.target_items) for name, part in held.items()},
     }

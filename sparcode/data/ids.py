@@ -15,7 +15,12 @@ from sparcode.errors import DataError, UnknownIdError
 
 ExternalId = str | int
 
-_INTEGER = re.compile(r"\s*[+-]?\d+\s*")
+_SPELLED_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_LARGEST = 10**100
+_LONGEST_SHOWN = 80
+_INT64 = range(-(2**63), 2**63)
+_EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
+"""Below it a float type holds every whole number; from it on digits of an id may be lost."""
 # A dictionary of a million ids costs a tenth of a second and 100 MB: not worth it for one look-up.
 _ALWAYS_DICTIONARY = 20_000
 _SCANS = 32
@@ -24,8 +29,8 @@ _SCANS = 32
 class IdMap:
     """Maps external ids to their positions and back. The ids are all ``int`` (int64) or all ``str``.
 
-    Text that spells an integer finds it in a map of integers (the command line only has text), and an integer
-    finds its spelling in a map of strings.
+    One rule for look-ups, joined tables and earlier runs: an id is its spelling. ``"7"`` and ``7`` are one id, for the
+    command line only has text; ``"07"``, ``"+7"``, ``" 7"`` and ``"7.0"`` are other ids, which integers do not hold.
     """
 
     def __init__(self, external: pa.Array | Sequence[ExternalId], *, kind: str = "id") -> None:
@@ -82,30 +87,33 @@ class IdMap:
 
     def near(self, external: Any, count: int = 3) -> list[Any]:
         """Return up to ``count`` known ids that resemble an unknown one (looked for among the first 20,000)."""
+        text = _shown(external)
+        if len(text) > _LONGEST_SHOWN:
+            return []
         names = [str(value) for value in self.external[:_ALWAYS_DICTIONARY].to_pylist()]
-        return difflib.get_close_matches(str(external), names, n=count, cutoff=0.6)
+        return difflib.get_close_matches(external if isinstance(external, str) else text, names, n=count, cutoff=0.6)
 
     def _unknown(self, external: Any) -> str:
         near = self.near(external)
         hint = f"; near ids: {', '.join(near)}" if near else ""
-        return f"unknown {self.kind} {external!r}: not among the {len(self):,} {self.kind}s of the data{hint}"
+        text = _shown(external)
+        text = text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+        return f"unknown {self.kind} {text}: not among the {len(self):,} {self.kind}s of the data{hint}"
 
     def _key(self, external: Any) -> ExternalId | None:
         if isinstance(external, str):
-            if not self.is_integer:
-                return external
-            return int(external) if _INTEGER.fullmatch(external) else None
+            return spelled_integer(external) if self.is_integer else external
         if isinstance(external, bool):
             return None
-        if isinstance(external, float | np.floating) and float(external).is_integer():
+        if isinstance(external, float | np.floating) and abs(float(external)) < 2**53 and float(external).is_integer():
             external = int(external)
-        if isinstance(external, int | np.integer):
+        if isinstance(external, int | np.integer) and abs(int(external)) < _LARGEST:
             return int(external) if self.is_integer else str(int(external))
         return None
 
     def _scan(self, key: ExternalId) -> int | None:
         if self.is_integer:
-            if not -(2**63) <= int(key) < 2**63:
+            if int(key) not in _INT64:
                 return None
             places = np.flatnonzero(view(self.external) == key)
             return int(places[0]) if len(places) else None
@@ -118,18 +126,41 @@ class IdMap:
         return self._dictionary
 
 
+def _shown(external: Any) -> str:
+    try:
+        return repr(external)
+    except ValueError:  # Python spells no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
+
+
+def spelled_integer(text: str) -> int | None:
+    """Return the int64 that ``text`` spells as it is printed (no sign but minus, no leading zero), else None."""
+    if not _SPELLED_INTEGER.fullmatch(text):
+        return None
+    value = int(text)
+    return value if value in _INT64 else None
+
+
 def as_id_array(values: pa.Array | pa.ChunkedArray | Sequence[Any], kind: str = "id") -> pa.Array:
-    """Return ids as one int64 or large_string array. Nulls stay null. Any other type is a DataError."""
+    """Return ids as one int64 or large_string array. Nulls stay null. Any other type is a DataError.
+
+    Integers beyond int64 (uint64, decimals, Python's) make all ids of the array text. Floats, which pandas makes of
+    integers beside a missing one, are refused where they no longer hold every integer.
+    """
     array = _one_chunk(values, kind)
     if array.type in (pa.int64(), pa.large_string()):
         # Also for speed: a cast would load the compute kernels (0.1 s) when a saved run is opened.
         return array
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_floating(array.type):
         array = _whole_numbers(array, kind)
+    if pa.types.is_decimal(array.type):
+        array = _whole_decimals(array, kind)
     if pa.types.is_uint64(array.type):
-        return _cast(array, pa.int64(), kind)
+        return _int64_or_text(array, kind)
     if pa.types.is_integer(array.type):
         return array.cast(pa.int64())
     if pa.types.is_boolean(array.type) or pa.types.is_nested(array.type):
@@ -148,7 +179,11 @@ def cast_ids(values: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> pa.Arra
         return array.cast(wanted)
     import pyarrow.compute as pc
 
-    integer = pc.match_substring_regex(array, r"^[+-]?[0-9]{1,18}$")
+    # Of 19 digits the spelling decides: of equally long numbers it sorts as they do.
+    largest = pc.if_else(pc.starts_with(array, "-"), str(2**63), str(2**63 - 1))
+    digits = pc.utf8_ltrim(array, "-")
+    fits = pc.or_(pc.less(pc.utf8_length(digits), 19), pc.less_equal(digits, largest.cast(pa.large_string())))
+    integer = pc.and_(pc.match_substring_regex(array, f"^({_SPELLED_INTEGER.pattern})$"), fits)
     return pc.if_else(integer, array, pa.scalar(None, array.type)).cast(wanted)
 
 
@@ -166,22 +201,51 @@ def _one_chunk(values: Any, kind: str) -> pa.Array:
         return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
     if isinstance(values, pa.Array):
         return values
+    values = values if isinstance(values, np.ndarray) else list(values)
     try:
         return pa.array(values)
+    except OverflowError:
+        if all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values):
+            return pa.array([str(int(value)) for value in values], pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        raise DataError(f"{kind} ids are a mixture of types; make them all strings or all integers") from None
+        pass
+    raise DataError(f"{kind} ids are a mixture of types; make them all strings or all integers")
 
 
 def _whole_numbers(array: pa.Array, kind: str) -> pa.Array:
     # pandas turns integer ids into floats as soon as one is missing.
-    values = array.to_numpy(zero_copy_only=False)
+    exact = _EXACT[array.type]
+    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     known = ~np.isnan(values)
-    broken = np.flatnonzero(known & (values != np.floor(values)))
+    whole = known & np.isfinite(values) & (values == np.floor(values))
+    broken = np.flatnonzero(known & ~whole)
     if len(broken):
         raise DataError(
             f"{kind} ids must be strings or integers, found the number {values[broken[0]]} in row {broken[0] + 1}"
         )
+    large = np.flatnonzero(known & (np.abs(values) >= exact))
+    if len(large):
+        raise DataError(
+            f"{kind} ids are floats ({array.type}), which lose digits from {exact:.0f} on, found "
+            f"{values[large[0]]:.0f} in row {large[0] + 1}; keep them as integers or strings (pandas: dtype 'Int64')"
+        )
     return pa.array(np.where(known, values, 0).astype(np.int64), mask=~known)
+
+
+def _whole_decimals(array: pa.Array, kind: str) -> pa.Array:
+    """Return decimals without a fraction as int64, or as text where one is larger."""
+    try:
+        whole = array.cast(pa.decimal128(38 - max(array.type.scale, 0), 0))
+    except pa.ArrowInvalid:
+        raise DataError(f"{kind} ids of type {array.type} have fractions or are too large; make them strings") from None
+    return _int64_or_text(whole, kind)
+
+
+def _int64_or_text(array: pa.Array, kind: str) -> pa.Array:
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return _cast(array, pa.large_string(), kind)
 
 
 def _cast(array: pa.Array, wanted: pa.DataType, kind: str) -> pa.Array:

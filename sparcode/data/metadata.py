@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sparcode.data.columns import find_id_column, plain
 from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
+from sparcode.data.joins import align
 from sparcode.data.text import LONGEST, ItemText, TextEncoder
 
 _TITLES = ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "headline")
@@ -77,24 +78,6 @@ def read_metadata(
     if text is not None and features is not None:
         summary["text"] = _text_summary(text, features, title_column, body.column_names)
     return Metadata(titles, features, summary, text)
-
-
-def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, Any]]:
-    """Return a table whose row i belongs to internal id i (nulls where the id has no row), and counts."""
-    internal = ids.join(table[key])
-    known = np.flatnonzero(internal >= 0)
-    found, first = np.unique(internal[known], return_index=True)
-    source = np.zeros(len(ids), dtype=np.int64)
-    missing = np.ones(len(ids), dtype=bool)
-    source[found] = known[first]
-    missing[found] = False
-    summary = {
-        "rows": table.num_rows,
-        "unknown_ids": int(table.num_rows - len(known)),
-        "repeated_ids": int(len(known) - len(found)),
-        "without_row": int(missing.sum()),
-    }
-    return table.take(pa.array(source, mask=missing)).combine_chunks(), summary
 
 
 def encode(
@@ -337,15 +320,20 @@ def _assemble(layout: FeatureLayout, columns: _Columns, raw: np.ndarray) -> Feat
 def _titles(table: pa.Table) -> tuple[pa.Array | None, str | None]:
     for wanted in _TITLES:
         for name in table.column_names:
-            if plain(name) == wanted:
-                return _title_text(plain_array(table[name])), name
+            text = _title_text(plain_array(table[name])) if plain(name) == wanted else None
+            if text is not None:
+                return text, name
     return None, None
 
 
-def _title_text(array: pa.Array) -> pa.Array:
-    if is_list(array.type):
-        array = pc.binary_join(array.cast(pa.list_(pa.string())), " ")
-    return pc.fill_null(array.cast(pa.large_string()), "")
+def _title_text(array: pa.Array) -> pa.Array | None:
+    """Return titles as text, "" where missing; None when the column holds what has no text (structs, bytes, ...)."""
+    try:
+        if is_list(array.type):
+            array = pc.binary_join(array.cast(pa.list_(pa.string())), " ")
+        return pc.fill_null(array.cast(pa.large_string()), "")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def _numeric_text(array: pa.Array) -> pa.Array:

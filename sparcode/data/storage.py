@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -78,6 +79,11 @@ class Dataset:
     def item_count(self) -> int:
         """n, items of the catalogue."""
         return len(self.item_ids)
+
+    @cached_property
+    def items_without_event(self) -> int:
+        """How many items no event names: known by the items table alone, or by that of an earlier run."""
+        return self.item_count - len(np.unique(self.serving.items))
 
     @property
     def user_count(self) -> int:

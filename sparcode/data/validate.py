@@ -24,10 +24,10 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
     before them. ``dropped``: rows by reason. ``held_out_only_train``: users that train but give no test query.
     """
     tables = read_tables(data, config.columns.values())
-    prepared = prepare(tables.interactions, config, seed)
+    prepared = prepare(tables, config, seed)
     events, summary = prepared.events, prepared.summary
     users, items = len(prepared.user_ids), len(prepared.item_ids)
-    per_user = np.bincount(events.users, minlength=users)
+    per_user, per_item = np.bincount(events.users, minlength=users), np.bincount(events.items, minlength=items)
     report: dict[str, Any] = {
         "source": tables.source,
         "columns": summary["columns"],
@@ -37,13 +37,15 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
         "events": len(events),
         "users": users,
         "items": items,
+        "items_without_event": int((per_item == 0).sum()),
+        "catalogue": summary.get("catalogue", {}),
         "density": len(events) / (users * items),
         "time": time_range(events.times),
         "duplicates": summary["dropped"]["duplicates"],
         "repeats": count_repeats(events),
         "ties": count_ties(events),
         "events_per_user": _spread(per_user),
-        "events_per_item": _spread(np.bincount(events.items, minlength=items)),
+        "events_per_item": _spread(per_item[per_item > 0]),
         "one_event_users": int((per_user == 1).sum()),
         "users_with_under_3_events": int((per_user < 3).sum()),
         "split": summary["split"] | _parts(prepared),
@@ -72,6 +74,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"split     {split['by']}: {split['train_events']:,} events train, {split['validation_queries']:,} validation "
         f"and {split['test_queries']:,} test queries",
     ]
+    if report["items_without_event"]:
+        lines.append(f"catalogue {report['items_without_event']:,} of the items have no event (known by content)")
     lines += [f"dropped   {line}" for line in _dropped_lines(report)]
     for role, table in report["metadata"].items():
         lines.append(
@@ -173,6 +177,8 @@ _REASONS = {
 
 def _dropped_lines(report: dict[str, Any]) -> list[str]:
     lines = [f"{count:,} {_REASONS[reason]}" for reason, count in report["dropped"].items() if count]
+    if cleaned := report["catalogue"].get("cleaned_away"):
+        lines.append(f"{cleaned:,} items of the items table whose events were all dropped")
     split = report["split"]
     if split["held_out_only_train"] and split["by"] != "none":
         lines.append(

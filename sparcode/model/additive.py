@@ -44,7 +44,7 @@ class AdditiveModel(TwoTowerModel):
         return mapped if own is None else own + mapped
 
     def _own_sources(self) -> Tensor | None:
-        if self.sources is None or self.items.content is None:
+        if self.sources is None or not self.items.some_unseen:
             return self.sources
         return self.sources * self.items.known
 

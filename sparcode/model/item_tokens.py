@@ -35,8 +35,9 @@ class ItemTokens(nn.Module):
     """K_c unit tokens of each item, and the vector by which an item enters a history (shared, as in SASRec).
 
     ``known`` (n, 1) is 1, or 0 for an item that was never seen in training: its id embedding would be noise that only
-    negatives pushed about, so it is left out and the item is scored by its content alone. Without ``config.item_ids``
-    there are no id embeddings, and the map from content to vectors serves items that no training has seen.
+    negatives pushed about, so it is left out and the item is scored by its content alone (a zero vector without any).
+    Without ``config.item_ids`` there are no id embeddings, and the map from content to vectors serves items that no
+    training has seen.
     """
 
     known: Tensor
@@ -47,6 +48,7 @@ class ItemTokens(nn.Module):
         self.id_dropout = config.item_id_dropout
         self.embedding = nn.Parameter(torch.randn(item_count, config.width) * 0.02) if config.item_ids else None
         self.register_buffer("known", torch.ones(item_count, 1))
+        self.some_unseen = False
         self.content = ItemContent(features, config.width) if config.item_content and features is not None else None
         self.token_maps: nn.Parameter | None = None
         if config.item_tokens > 1:
@@ -64,7 +66,8 @@ class ItemTokens(nn.Module):
             assert self.content is not None  # checked where the configuration is resolved
             return self.content()
         if self.content is None:
-            return self.embedding
+            # Of an item that training never showed nothing is known then: the zero vector, not noise.
+            return self.embedding * self.known if self.some_unseen else self.embedding
         ids = self.embedding * self.shown()
         return ids + self.content()
 
@@ -77,6 +80,7 @@ class ItemTokens(nn.Module):
     def learn_ids_of(self, seen: Tensor) -> None:
         """Say which items (n,) bool occur in training; the others are known by content alone."""
         self.known.copy_(seen[:, None])
+        self.some_unseen = not bool(seen.all())
 
     def tokens(self, vectors: Tensor) -> Tensor:
         """Map item vectors (..., d) to unit tokens (..., K_c, d)."""

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from sparcode.config import DataConfig
 from sparcode.data.columns import find_id_column, looks_like
 from sparcode.data.ids import IdMap, as_id_array
-from sparcode.data.metadata import align, documents, encode, is_list, is_text, plain_array, text_columns
+from sparcode.data.joins import align
+from sparcode.data.metadata import documents, encode, is_list, is_text, plain_array, text_columns
 from sparcode.data.tables import kind_of, read_file, read_tables
 from sparcode.data.text import TextEncoder
 from sparcode.errors import DataError, RunError

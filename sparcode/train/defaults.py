@@ -17,9 +17,11 @@ FINE_TUNE_RATE = 0.5
 def resolve(config: Config, dataset: Dataset) -> Config:
     """Return ``config`` with every open size filled in from the size of the data."""
     events = int(dataset.train.indptr[-1])
-    density = events / max(dataset.item_count, 1)
+    # Items that no event names take part in no training: they do not make data sparser, nor a model larger.
+    items = max(dataset.item_count - dataset.items_without_event, 1)
+    density = events / items
     content = dataset.item_features is not None if config.model.item_content is None else config.model.item_content
-    chosen = _model(config, events, density, content) | _codes(config, dataset.item_count)
+    chosen = _model(config, events, density, content) | _codes(config, items)
     chosen |= _additive(config, events, density, content, chosen)
     _check_families(config, dataset)
     if not (config.model.item_ids or content):

@@ -18,6 +18,7 @@ from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_data
 from sparcode.errors import ConfigError, DataError, RunError
 from sparcode.files import read_json, write_json, write_text
 from sparcode.index.item_lists import with_repeats
+from sparcode.index.layout import MAX_ITEMS
 from sparcode.index.transitions import count_transitions
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel
@@ -159,6 +160,7 @@ class TrainingJob:
         like = None if earlier is None else earlier.dataset
         dataset = load_dataset(data, self.config.data, seed=self.config.seed, like=like)
         require_training_pairs(dataset)
+        require_room(dataset)
         self._item_features(dataset)
         self._width(dataset)
         resolve(self.config, dataset)
@@ -244,7 +246,9 @@ class TrainingJob:
         config = model.config
         users = self._user_features(dataset) if model.feature_width else None
         popularity = np.bincount(dataset.train.items, minlength=dataset.item_count)
-        model.items.learn_ids_of(torch.from_numpy(popularity > 0))
+        if model.items.content is not None or not config.loss.unseen_negatives:
+            # Else ids are all there is to tell unseen items by, and as negatives they are learned.
+            model.items.learn_ids_of(torch.from_numpy(popularity > 0))
         sampler = CandidateSampler(config.loss, popularity, derive(config.seed, name, "negatives"))
         table = None if users is None else torch.from_numpy(users).to(self.device)
         objective = Objective(model, sampler, table, config.train.history_dropout)
@@ -307,6 +311,15 @@ def require_training_pairs(dataset: Dataset) -> None:
         raise DataError(
             f"no user has 2 training events after cleaning and splitting ({len(events):,} users, {int(events.sum()):,} "
             "training events found); give longer histories or another --split-by"
+        )
+
+
+def require_room(dataset: Dataset) -> None:
+    """Raise DataError when there are more items than an index can name."""
+    if dataset.item_count > MAX_ITEMS:
+        raise DataError(
+            f"{dataset.item_count:,} items found ({dataset.items_without_event:,} of them without an event), an index "
+            f"holds at most {MAX_ITEMS:,}; data.catalogue_items=false leaves out those without an event"
         )
 
 

@@ -121,7 +121,7 @@ def test_metadata_joins_by_id(world: Dataset) -> None:
 def test_unknown_rows_are_ignored_and_counted() -> None:
     tables = planted_groups(users=10, items=8, groups=2)
     items = pa.table({"item_id": [100, 100, 999], "title": ["first", "second", "unknown"]})
-    found = load_dataset(Tables(tables.interactions, items), DataConfig(), seed=0)
+    found = load_dataset(Tables(tables.interactions, items), DataConfig(catalogue_items=False), seed=0)
     assert found.titles is not None
     assert sorted(set(found.titles)) == ["", "first"]
     counts = found.summary["items_table"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -74,12 +77,59 @@ def test_id_types() -> None:
         with pytest.raises(DataError, match="strings or integers"):
             as_id_array(bad)
     with pytest.raises(DataError, match="cannot be used"):
-        as_id_array(pa.array([2**64 - 1], pa.uint64()))
+        as_id_array(pa.array([b"\xff"]))
     with pytest.raises(DataError, match="mixture"):
         IdMap(["a", 1])
+
+
+SPELLINGS = ["01", " 1", "1 ", "+1", "1.0", "-0", "1\n", "1_0", "\u0661", "", "9223372036854775808", "1" * 5000]
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_text_that_is_not_how_an_integer_is_printed_is_another_id(text: str) -> None:
+    ids = IdMap([1, 0, 10, 2**63 - 1, -(2**63)])
+    assert ids.get(text) is None
+    assert ids.join(pa.array([text, "1"])).tolist() == [-1, 0]
+    assert IdMap(["1", text]).join(pa.array([1])).tolist() == [0]
+
+
+@pytest.mark.parametrize("value", [0, -5, 10**18, 1_234_567_890_123_456_000, 2**63 - 1, -(2**63)])
+def test_every_int64_joins_its_own_spelling(value: int) -> None:
+    assert IdMap([7, value]).join(pa.array(["7", str(value)])).tolist() == [0, 1]
+    assert IdMap(["7", str(value)]).join(pa.array([value, 7])).tolist() == [1, 0]
+    assert IdMap([7, value]).get(str(value)) == IdMap(["7", str(value)]).get(value) == 1
+
+
+def test_integers_beyond_int64_become_text_and_floats_are_refused_where_they_lose_digits() -> None:
+    assert as_id_array(pa.array([1, 2**64 - 1], pa.uint64())).to_pylist() == ["1", "18446744073709551615"]
+    assert as_id_array([1, 2**70]).to_pylist() == ["1", str(2**70)]
+    assert IdMap([1, 2**64 - 1]).get(2**64 - 1) == 1
+    decimals = pa.array([Decimal(5), None], pa.decimal128(20, 2))
+    assert as_id_array(decimals).to_pylist() == [5, None]
+    assert as_id_array(pa.array([Decimal(2**70)])).to_pylist() == [str(2**70)]
+    assert as_id_array(pa.array([2.0**53 - 1, None])).to_pylist() == [2**53 - 1, None]
+    for array in (pa.array([1.0, 2.0**53]), pa.array([2.0**24], pa.float32()), pa.array(np.float16([2048]))):
+        with pytest.raises(DataError, match=r"item ids are floats .*lose digits.* in row"):
+            as_id_array(array, "item")
+    for array in (pa.array([math.inf]), pa.array([Decimal("1.5")])):
+        with pytest.raises(DataError, match="strings"):
+            as_id_array(array)
+    assert IdMap([2**53]).get(2.0**53) is None, "which integer was meant is not known"
 
 
 def test_text_becomes_integer_only_when_every_id_is_spelled_plainly() -> None:
     assert integers_where_exact(pa.array(["0", "12"])).type == pa.int64()
     assert integers_where_exact(pa.array(["007", "12"])).to_pylist() == ["007", "12"]
     assert cast_ids(pa.array(["1", "x"]), pa.int64()).to_pylist() == [1, None]
+
+
+STRANGE = [10**5000, "x" * 100_000, "9" * 100_000, 1e300, math.nan, b"1", [1], {}]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
+def test_any_unknown_value_is_one_short_line(value: object) -> None:
+    for ids in (IdMap([1, 2]), IdMap(["1", "x"])):
+        assert ids.get(value) is None
+        with pytest.raises(UnknownIdError) as caught:
+            ids.to_internal([value])
+        assert len(str(caught.value)) < 300
