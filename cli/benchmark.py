@@ -8,16 +8,10 @@ from typing import Annotated
 import typer
 
 from . import options
-from .output import note, print_table
+from .output import STDOUT, in_json, note, print_table
 
 RunFolder = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="Folder written by `sparcode train`; not with --scale.")
-]
-JsonFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", metavar="FILE", help="JSON file, table and plots beside it.  [default: RUN/report/benchmark.json]"
-    ),
 ]
 Scale = Annotated[
     str | None,
@@ -32,8 +26,8 @@ Interaction = Annotated[
 
 
 def benchmark_command(
-    run: RunFolder = None, json: JsonFile = None, scale: Scale = None, out: Out = None, interaction: Interaction = 0.5,
-    seed: options.Seed = None,
+    run: RunFolder = None, json: options.Json = None, scale: Scale = None, out: Out = None,
+    interaction: Interaction = 0.5, seed: options.Seed = None,
 ) -> None:  # fmt: skip
     """Compare quality, bytes and latency.
 
@@ -56,4 +50,8 @@ def benchmark_command(
     from sparcode.eval.run import benchmark_run
     from sparcode.report.tables import benchmark_rows
 
-    print_table(*benchmark_rows(benchmark_run(run, json=json, progress=note)))
+    # The file is written with table and plots beside it; without one they go to RUN/report.
+    file = None if json in (None, STDOUT) else json
+    document = benchmark_run(run, json=file, progress=note)
+    if file is not None or not in_json(document, json):
+        print_table(*benchmark_rows(document))

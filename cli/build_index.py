@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import options
-from .output import note, print_json, print_pairs
+from .output import in_json, is_quiet, note, print_pairs
 
 Policy = Annotated[
     Literal["global-bias", "budget", "length"] | None,
@@ -46,7 +46,7 @@ def build_index_command(
     item_floor: ItemFloor = None,
     runner: Runner = "serial",
     workers: Workers = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Build the posting lists of a run.
 
@@ -61,9 +61,7 @@ def build_index_command(
         "length": length, "item_floor": item_floor,
     }  # fmt: skip
     summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers)
-    if json:
-        print_json(summary)
-    else:
+    if not in_json(summary, json):
         print_pairs(summary)
         note(f"built the index of {run}; next: sparcode evaluate {run}")
 
@@ -98,4 +96,4 @@ def build_index(run: Path, **settings: Any) -> dict[str, Any]:
     """Run the offline job with a progress bar and return its summary."""
     from sparcode.index.build import build_index as build
 
-    return build(Path(run), progress=True, **settings)
+    return build(Path(run), progress=not is_quiet(), **settings)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .output import print_json, print_table
+from .command import group
+from .output import in_json, print_table, say_lines
 
 if TYPE_CHECKING:
     from sparcode.config import Config
     from sparcode.config_keys import Key
 
-app = typer.Typer(help="List configuration keys, show a configuration.", rich_markup_mode=None, no_args_is_help=True)
+app = group("List configuration keys, show a configuration.")
 
 
 @app.command("list")
@@ -25,7 +26,7 @@ def list_command(
         str, typer.Argument(metavar="[SECTION]", help="A key or section, e.g. model or families.item.")
     ] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown page.")] = False,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """List configuration keys: default, values, meaning.
 
@@ -34,10 +35,10 @@ def list_command(
     from sparcode.config_keys import described_keys
 
     keys = described_keys(section)
-    if json:
-        print_json([dataclasses.asdict(key) for key in keys])
-    elif markdown:
-        typer.echo(markdown_page(keys), nl=False)
+    if in_json([dataclasses.asdict(key) for key in keys], json):
+        return
+    if markdown:
+        say_lines(markdown_page(keys))
     else:
         print_table(("key", "default", "values", "meaning"), ((k.name, shown(k), k.values, k.meaning) for k in keys))
 
@@ -46,16 +47,14 @@ def list_command(
 def show_command(
     source: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run, or a TOML file.", show_default=False)],
     changes: Annotated[bool, typer.Option("--changes", help="Only what differs from the defaults.")] = False,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Print the configuration of a run or file as TOML."""
     from sparcode.config import to_toml
 
     config = config_of(source)
-    if json:
-        print_json(config.model_dump())
-    else:
-        typer.echo(to_toml(config, changes_only=changes), nl=False)
+    if not in_json(config.model_dump(), json):
+        say_lines(to_toml(config, changes_only=changes))
 
 
 def config_of(source: Path) -> Config:

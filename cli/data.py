@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import options
-from .output import note, print_json
+from .command import group
+from .output import in_json, note, say, say_lines
 
 if TYPE_CHECKING:
     from sparcode.data.scale_world import ScaleWorld
 
-app = typer.Typer(
-    help="Fetch, convert, check and generate interaction data.", rich_markup_mode=None, no_args_is_help=True
-)
+app = group("Fetch, convert, check and generate interaction data.")
 
 
 @app.command("fetch")
@@ -23,7 +22,7 @@ def fetch_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a public set, e.g. ml-100k.")],
 ) -> None:
     """Download a public set once, check its SHA-256 and print where it is kept."""
-    typer.echo(str(fetch(name)))
+    say(str(fetch(name)))
 
 
 def fetch(name: str) -> Any:
@@ -42,15 +41,13 @@ def validate_command(
     k_core: options.KCore = None,
     split_by: options.SplitBy = None,
     time_cut: options.TimeCut = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Report counts, density, time range, duplicates, repeats, and what training would drop."""
     changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
     report, lines = validate(data, changes)
-    if json:
-        print_json(report)
-    else:
-        typer.echo("\n".join(lines))
+    if not in_json(report, json):
+        say_lines("\n".join(lines))
 
 
 def validate(data: str, changes: dict[str, Any]) -> tuple[Any, list[str]]:
@@ -106,12 +103,11 @@ def convert_command(
             "--cuts", metavar="MS,MS", help="Where validation and test begin.  [default: 80 % and 90 % of events]"
         ),
     ] = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Write a public raw set as a folder that `sparcode train --split-by column` reads, split by time."""
     summary = convert(raw, out, cuts)
-    if json:
-        print_json(summary)
+    if in_json(summary, json):
         return
     for name, count in summary.items():
         note(f"{name.replace('_', ' ')}: {count:,}")

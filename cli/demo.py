@@ -6,9 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-import typer
-
 from .main import app
+from .output import say
 from .query import print_answers, query
 
 NAME = "ml-100k"
@@ -33,7 +32,8 @@ def main() -> None:
 
 def show(*arguments: str) -> None:
     """Write the command line a person would type."""
-    typer.echo(f"\n$ sparcode {shlex.join(arguments)}")
+    say("")
+    say(f"$ sparcode {shlex.join(arguments)}")
 
 
 def command(*arguments: str) -> None:

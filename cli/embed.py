@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import options
-from .output import note, print_json
+from .output import in_json, note
 
 Items = Annotated[
     str,
@@ -79,7 +79,7 @@ def embed_command(
     split_by: options.SplitBy = None,
     time_cut: options.TimeCut = None,
     seed: options.Seed = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Make a vector for every item: text, features, behaviour.
 
@@ -102,8 +102,7 @@ def embed_command(
         summary = embed_like(items, out, like, changes)
     else:
         summary = embed(items, out, given, changes, seed or 0, recipe)
-    if json:
-        print_json(summary)
+    if in_json(summary, json):
         return
     for name, source in summary["sources"].items():
         note(f"{name}: {_about(source)}")

@@ -18,6 +18,9 @@ from typer.core import TyperGroup
 
 from sparcode.errors import MissingExtraError, SparcodeError
 
+from .output import set_quiet
+from .terminal import printable
+
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
@@ -34,7 +37,7 @@ def warn(message: str) -> None:
 
 def _one_line(message: str) -> str:
     # A damaged file may put anything into a message; the terminal gets printable characters only.
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    return printable(" ".join(message.split()))
 
 
 @contextmanager
@@ -113,6 +116,7 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Read the options that stand before the command."""
+        set_quiet(False)  # of an earlier command of this process
         with one_line_errors():
             return super().parse_args(ctx, args)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import options
-from .output import note, print_table
+from .output import in_json, note, print_table
 
 Split = Annotated[Literal["test", "validation"], typer.Option("--split", help="Which held-out items.")]
 Retrievers = Annotated[
@@ -20,7 +20,6 @@ Retrievers = Annotated[
         "two-tower+counts+additive.",
     ),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 PerQuery = Annotated[
     Path | None,
     typer.Option("--per-query", metavar="FILE.parquet", help="Write target, rank and top 50 of each query."),
@@ -38,7 +37,7 @@ def evaluate_command(
     run: options.RunFolder,
     split: Split = "test",
     retriever: Retrievers = None,
-    json: JsonFile = None,
+    json: options.Json = None,
     per_query: PerQuery = None,
     include_seen: IncludeSeen = None,
 ) -> None:
@@ -49,10 +48,13 @@ def evaluate_command(
     from sparcode.eval.run import evaluate_run
     from sparcode.report.tables import evaluation_rows
 
+    if per_query is not None:
+        options.require_ending(per_query, (".parquet", ".pq"), "--per-query")
     document = evaluate_run(
-        run, split=split, retrievers=retriever or None, json=json, per_query=per_query, include_seen=include_seen
+        run, split=split, retrievers=retriever or None, per_query=per_query, include_seen=include_seen
     )
-    print_table(*evaluation_rows(document))
+    if not in_json(document, json):
+        print_table(*evaluation_rows(document))
     for result in document["results"]:
         if result.get("note"):
             note(f"{result['retriever']}: {result['note']}")

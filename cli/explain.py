@@ -8,26 +8,47 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .output import plain, print_json, print_pairs, print_table
+from .output import in_json, plain, print_pairs, print_table, say
+from .query import IncludeSeen, history_of, item_filters, open_run
 
-User = Annotated[str, typer.Option("--user", metavar="ID", help="A user of the training data.", show_default=False)]
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+Items = Annotated[
+    str | None, typer.Option("--items", metavar="ID,ID,...", help="A history in place of a user, oldest first.")
+]
 Item = Annotated[str, typer.Option("--item", metavar="ID", help="Item of the catalogue.", show_default=False)]
 
 
-def explain_command(run: options.RunFolder, user: User, item: Item, json: options.Json = False) -> None:
-    """Show what brings an item to a user."""
-    explanation = explain(run, user, item)
-    if json:
-        print_json(explanation)
-    else:
+def explain_command(
+    run: options.RunFolder,
+    item: Item,
+    user: User = None,
+    items: Items = None,
+    include_seen: IncludeSeen = None,
+    where: options.ItemsWhere = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
+    unknown: options.Unknown = None,
+    json: options.Json = None,
+) -> None:
+    """Show what brings an item to a user.
+
+    The user is given by exactly one of --user and --items.
+    """
+    if (user is None) == (items is None):
+        raise typer.BadParameter("give exactly one of --user ID and --items ID,ID,...")
+    filters = {"where": where, "allow": allow, "deny": deny, "unknown": unknown}
+    explanation = explain(run, item, user, items, include_seen, filters)
+    if not in_json(explanation, json):
         print_explanation(explanation)
 
 
-def explain(run: Path, user: str, item: str) -> dict[str, Any]:
+def explain(
+    run: Path, item: str, user: str | None, items: str | None, include_seen: bool | None, filters: dict[str, str | None]
+) -> dict[str, Any]:
     """Return the explanation as a JSON-able dictionary."""
-    from sparcode.api import SparCode
-
-    return plain(SparCode.load(run).explain(user=user, item=item))
+    model = open_run(run)
+    subject = {"user": user} if items is None else {"history": history_of(model, items)}
+    return plain(model.explain(**subject, item=item, include_seen=include_seen, **item_filters(model, **filters)))
 
 
 def print_explanation(explanation: dict[str, Any]) -> None:
@@ -44,7 +65,8 @@ def print_explanation(explanation: dict[str, Any]) -> None:
         }
     )
     lists, total = explanation["lists"], explanation["cached_score"]
-    typer.echo(f"\nlists read for the user that hold the item: {len(lists) or 'none'}")
+    say("")
+    say(f"lists read for the user that hold the item: {len(lists) or 'none'}")
     if lists:
         headers = ("list", "weight", "impact", "contribution", "share")
         print_table(headers, [[_name(part), *_amounts(part, total)] for part in lists])

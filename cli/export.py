@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import options
-from .output import note, print_json, print_pairs
+from .output import in_json, note, print_pairs
 
 Format = Annotated[
     Literal["onnx"], typer.Option("--format", help="onnx: the query tokenizer, histories in, tokens out.")
@@ -18,14 +18,13 @@ Out = Annotated[
 ]
 
 
-def export_command(run: options.RunFolder, out: Out, format: Format = "onnx", json: options.Json = False) -> None:
+def export_command(run: options.RunFolder, out: Out, format: Format = "onnx", json: options.Json = None) -> None:
     """Write the query tokenizer of a run for other runtimes.
 
     Beside FILE stands FILE.items.json, a list of item ids: the number the tokenizer knows an item by is its place.
     """
     summary = export(run, out)
-    if json:
-        print_json(summary)
+    if in_json(summary, json):
         return
     difference = summary.pop("largest_difference")
     agrees = "not compared: onnxruntime is not installed" if difference is None else f"largest {difference:.1e}"

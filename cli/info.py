@@ -8,17 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .output import plain, print_json, print_pairs
+from .output import in_json, plain, print_pairs
 
 Verify = Annotated[bool, typer.Option("--verify", help="Check every digest of the run, and every posting.")]
 
 
-def info_command(run: options.RunFolder, verify: Verify = False, json: options.Json = False) -> None:
+def info_command(run: options.RunFolder, verify: Verify = False, json: options.Json = None) -> None:
     """Describe a run: data, model, index, state."""
     content = info(run, verify)
-    if json:
-        print_json(content)
-    else:
+    if not in_json(content, json):
         print_pairs(readable(content))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -9,13 +11,15 @@ import typer
 from . import config, data, sid
 from .benchmark import benchmark_command
 from .build_index import build_index_command
+from .command import Commands as App
+from .command import Quiet
 from .embed import embed_command
 from .errors import Commands
 from .evaluate import evaluate_command
 from .explain import explain_command
 from .export import export_command
 from .info import info_command
-from .output import show_library_notes
+from .output import say, show_library_notes
 from .predict import predict_command
 from .query import query_command
 from .similar import similar_command
@@ -23,7 +27,7 @@ from .train import train_command
 from .tune import tune_command
 
 # Rich help is off: it costs more time than everything else in `sparcode --help`.
-app = typer.Typer(
+app = App(
     name="sparcode",
     cls=Commands,
     help="Recommendations from a learned sparse index: train, build the index, query, evaluate, benchmark.",
@@ -53,7 +57,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from sparcode import __version__
 
-        typer.echo(f"sparcode {__version__}")
+        say(f"sparcode {__version__}")
         raise typer.Exit
 
 
@@ -62,6 +66,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Recommendations from a learned sparse index: train, build the index, query, evaluate, benchmark."""
     show_library_notes()
@@ -69,4 +74,7 @@ def root(
 
 def run() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a title must not end a command where the terminal lacks its letters
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="sparcode")

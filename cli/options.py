@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from .output import STDOUT
 
 if TYPE_CHECKING:
     from sparcode.config import Config
@@ -23,7 +24,40 @@ Data = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sparcode train`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
+
+
+FORMATS = frozenset(
+    (".csv", ".tsv", ".parquet", ".pq", ".json", ".jsonl", ".toml", ".npy", ".npz", ".safetensors", ".onnx", ".md")
+    + (".png", ".html", ".xlsx", ".gz", ".zip", ".pt", ".pkl", ".yaml", ".yml")
+)
+"""Endings that promise a format."""
+
+
+def require_ending(path: Path, endings: tuple[str, ...], option: str, strict: bool = False) -> None:
+    """Refuse a file whose name promises another format than the one written; ``strict``: or promises none."""
+    ending = path.suffix.lower()
+    if ending not in endings and (strict or ending in FORMATS):
+        raise typer.BadParameter(f"{path}: expected a name that ends with {' or '.join(endings)}", param_hint=option)
+
+
+def _json_target(target: str | None) -> str | None:
+    """Refuse a file that cannot be written before any work is done."""
+    if target == "":
+        raise typer.BadParameter("the name of the file is empty", param_hint="--json")
+    if target is not None and target != STDOUT:
+        from sparcode.files import require_writable
+
+        require_ending(Path(target), (".json", ".jsonl"), "--json")
+        require_writable(Path(target))
+    return target
+
+
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="[FILE]", callback=_json_target, help="JSON: on stdout instead of text, or into FILE."
+    ),
+]
 DEFAULT_COUNT = 10
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 
@@ -34,10 +68,19 @@ ItemsWhere = Annotated[
     ),
 ]
 Allow = Annotated[
-    str | None, typer.Option("--allow", metavar="ID,...|FILE", help="Answer only with these items; ids, or a file.")
+    str | None,
+    typer.Option("--allow", metavar="ID,...|FILE", help="Answer only with these items; - reads stdin."),
+]
+Unknown = Annotated[
+    Literal["raise", "warn", "ignore"] | None,
+    typer.Option(
+        "--unknown",
+        help="Ids the run does not know: an error, a warning, or nothing.  [default: warn for histories, else raise]",
+    ),
 ]
 Deny = Annotated[
-    str | None, typer.Option("--deny", metavar="ID,...|FILE", help="Never answer with these items; ids, or a file.")
+    str | None,
+    typer.Option("--deny", metavar="ID,...|FILE", help="Never answer with these items; - reads stdin."),
 ]
 
 ConfigFile = Annotated[
@@ -131,57 +174,3 @@ def check_count(k: int, items: int) -> None:
 
     if k > max(items, DEFAULT_COUNT):
         raise QueryError(f"-k {k}: the run has {items:,} items; expected 1 to {items}")
-
-
-def item_filters(where: str | None, allow: str | None, deny: str | None) -> dict[str, Any]:
-    """Return the given filters as keyword arguments of ``SparCode.recommend``; options left out are absent."""
-    given = {
-        "where": where,
-        "allow": None if allow is None else listed_ids(allow, "--allow"),
-        "deny": None if deny is None else listed_ids(deny, "--deny"),
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def listed_ids(text: str, option: str) -> list[Any]:
-    """Return the ids of a file, or those of ``ID,ID,...``; what looks like a path must be a file.
-
-    Raises DataError as ``read_ids``, and a usage error when no id is given.
-    """
-    if os.path.isfile(text) or Path(text).suffix in (".txt", ".csv", ".parquet") or os.sep in text:
-        return read_ids(Path(text))
-    ids = [part.strip() for part in text.split(",") if part.strip()]
-    if not ids:
-        raise typer.BadParameter("expected ids such as 123,456, or a file of ids", param_hint=option)
-    return ids
-
-
-def read_ids(path: Path) -> list[Any]:
-    """Read external ids: the first column of a Parquet file, or text with one id a line.
-
-    A first line that says user_id, user, item_id or item is a header; blank lines are skipped.
-    Raises DataError when the file is missing, unreadable or holds no id.
-    """
-    from sparcode.errors import DataError
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected one id a line, or a Parquet file")
-    try:
-        ids = _parquet_ids(path) if path.suffix == ".parquet" else _text_ids(path)
-    except (ValueError, OSError) as problem:
-        raise DataError(f"{path}: cannot be read as a list of ids: {problem}") from None
-    if not ids:
-        raise DataError(f"{path}: holds no id; expected one id a line, or a Parquet file")
-    return ids
-
-
-def _parquet_ids(path: Path) -> list[Any]:
-    import pyarrow.parquet as parquet
-
-    return [value for value in parquet.read_table(path).column(0).to_pylist() if value is not None]
-
-
-def _text_ids(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    ids = [line for line in lines if line]
-    return ids[1:] if ids and ids[0].lower() in {"user_id", "user", "item_id", "item"} else ids

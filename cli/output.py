@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import datetime
 import logging
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from .terminal import aligned, json_text, printable, width
+
+STDOUT = "-"
+"""The file name that means stdout, or stdin where something is read."""
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Leave out notes and progress, or not; results, warnings and errors are written either way."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Tell whether notes and progress are left out."""
+    return _quiet
+
+
+def say(line: str) -> None:
+    """Write one line to stdout."""
+    typer.echo(printable(line))
+
+
+def say_lines(text: str) -> None:
+    """Write a text of several lines to stdout."""
+    for line in text.splitlines():
+        say(line)
+
 
 def note(message: str) -> None:
-    """Write one line to stderr."""
-    typer.echo(message, err=True)
+    """Write one line to stderr, unless the command is to be quiet."""
+    if not _quiet:
+        typer.echo(printable(message), err=True)
 
 
 class Notes(logging.Handler):
@@ -34,9 +65,27 @@ def show_library_notes() -> None:
         logger.addHandler(Notes())
 
 
+def in_json(content: Any, target: str | None) -> bool:
+    """Write a result as ``--json`` asks; True if it went to stdout, so that no text is due there.
+
+    ``target``: None (not asked for), ``-`` (stdout), or a file, beside which the text is printed as ever.
+    """
+    if target is None:
+        return False
+    if target == STDOUT:
+        print_json(content)
+        return True
+    from sparcode.files import write_json
+
+    write_json(Path(target), plain(content))
+    note(f"wrote {target}")
+    return False
+
+
 def print_json(content: Any) -> None:
     """Write ``content`` to stdout as JSON; NaN and infinities become null."""
-    typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    typer.echo(json_text(plain(content), ascii_only=not encoding.startswith("utf")))
 
 
 def plain(content: Any) -> Any:
@@ -45,39 +94,39 @@ def plain(content: Any) -> Any:
         content = dataclasses.asdict(content)
     if isinstance(content, dict):
         return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
+    if isinstance(content, (list, tuple, set, frozenset)):
         return [plain(value) for value in content]
-    if hasattr(content, "tolist"):  # numpy scalars and arrays, without importing numpy
-        return plain(content.tolist())
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return str(content) if isinstance(content, Path) else content
+    if isinstance(content, (datetime.date, datetime.time)):
+        return content.isoformat()
+    for method in ("tolist", "as_py", "to_pylist"):  # of numpy and pyarrow, without importing them
+        if hasattr(content, method):
+            return plain(getattr(content, method)())
+    if isinstance(content, float):
+        return float(content) if math.isfinite(content) else None
+    return content if content is None or isinstance(content, (str, int)) else str(content)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write aligned columns: numbers to the right, text to the left, nothing for None."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[printable(_cell(value)) for value in row] for row in rows]
+    headers = [printable(header) for header in headers]
     numeric = [_is_numeric(column) for column in zip(*cells, strict=True)] or [False] * len(headers)
-    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    widths = [max(map(width, column)) for column in zip(headers, *cells, strict=True)]
     for row in [list(headers), *cells]:
-        line = (
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric, strict=True)
-        )
-        typer.echo("  ".join(line).rstrip())
+        say("  ".join(map(aligned, row, widths, numeric)).rstrip())
 
 
 def print_pairs(content: dict[str, Any], indent: int = 0) -> None:
     """Write a nested dictionary as aligned ``key  value`` lines, sections indented."""
     content = {key: value for key, value in content.items() if value != {}}
     scalars = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    width = max(map(len, scalars), default=0)
+    columns = max((width(printable(str(key))) for key in scalars), default=0)
     for key, value in content.items():
         if isinstance(value, dict):
-            typer.echo(" " * indent + str(key))
+            say(" " * indent + str(key))
             print_pairs(value, indent + 2)
         else:
-            typer.echo(" " * indent + f"{key:<{width}}  {_line(value)}".rstrip())
+            say(" " * indent + f"{aligned(printable(str(key)), columns)}  {_line(value)}".rstrip())
 
 
 def _line(value: Any) -> str:

@@ -1,22 +1,36 @@
-"""``sparcode predict``: recommendations for many users into one Parquet file."""
+"""``sparcode predict``: recommendations for many users into one file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import options
-from .output import note
-
-if TYPE_CHECKING:
-    import pyarrow
+from .ids import read_ids
+from .output import STDOUT, in_json, note
+from .query import item_filters, open_run
+from .table_files import require_table_kind, write_tables
 
 UsersFile = Annotated[
-    Path, typer.Option("--users", metavar="FILE", help="One user id a line, or Parquet.", show_default=False)
+    str,
+    typer.Option(
+        "--users",
+        metavar="FILE",
+        help="One user id a line, or CSV or Parquet with a column of users; - for stdin.",
+        show_default=False,
+    ),
 ]
-OutFile = Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="File to write.", show_default=False)]
+OutFile = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="*.parquet, *.csv, *.tsv or *.jsonl (text also *.gz) to write; - for CSV on stdout.",
+        show_default=False,
+    ),
+]
 
 
 def predict_command(
@@ -27,44 +41,34 @@ def predict_command(
     where: options.ItemsWhere = None,
     allow: options.Allow = None,
     deny: options.Deny = None,
+    unknown: options.Unknown = None,
+    json: options.Json = None,
 ) -> None:
     """Recommend items to many users, into a file.
 
     Rows: user_id, rank (from 0), item_id, score (null where popularity filled the place), filled.
     """
-    rows = predict(run, options.read_ids(users), out, k, **options.item_filters(where, allow, deny))
-    note(f"wrote {rows} rows to {out}")
+    if json == STDOUT and str(out) == STDOUT:
+        raise typer.BadParameter("both --json and --out ask for stdout: give one of them a file")
+    summary = predict(run, users, out, k, where=where, allow=allow, deny=deny, unknown=unknown)
+    if not in_json(summary, json):
+        note(f"wrote {summary['rows']} rows to {out}")
 
 
-def predict(run: Path, users: list[Any], out: Path, k: int, **filters: Any) -> int:
-    """Answer ``users`` and write ``out`` atomically; returns the number of rows. ``filters``: where, allow, deny."""
-    import pyarrow.parquet as parquet
+def predict(run: Path, users: str, out: Path, k: int, **filters: Any) -> dict[str, Any]:
+    """Answer the users of a file and write ``out``, whole or not at all; returns what was written.
 
-    from sparcode.api import SparCode
-    from sparcode.files import atomic_path, require_writable
+    ``filters``: where, allow, deny, unknown, as texts of the command line.
+    """
+    from sparcode.files import require_writable
 
-    require_writable(out)
-    model = SparCode.load(run)
+    kind = require_table_kind(out, "--out")
+    if str(out) != STDOUT:
+        require_writable(out)
+    if users != STDOUT:
+        read_ids(users, "user")  # a list that cannot be read is told before a model is opened
+    model = open_run(run)
     options.check_count(k, model.pipeline.item_count)
-    table = prediction_table(users, *model.predict(users, k, **filters))
-    with atomic_path(Path(out)) as temporary:
-        parquet.write_table(table, temporary)
-    return int(table.num_rows)
-
-
-def prediction_table(users: list[Any], ids: Any, scores: Any) -> pyarrow.Table:
-    """Return one row an answer; ``ids`` (B, k) objects, ``scores`` (B, k) float32, -inf where no item is left."""
-    import numpy as np
-    import pyarrow
-
-    rows, ranks = np.nonzero(scores != -np.inf)
-    values = scores[rows, ranks]
-    filled = np.isnan(values)
-    columns = {
-        "user_id": pyarrow.array([users[row] for row in rows]),
-        "rank": pyarrow.array(ranks, pyarrow.int32()),
-        "item_id": pyarrow.array(ids[rows, ranks].tolist()),
-        "score": pyarrow.array(values, pyarrow.float32(), mask=filled),
-        "filled": pyarrow.array(filled),
-    }
-    return pyarrow.table(columns)
+    given = read_ids(users, "user", model.run.dataset.user_ids)
+    tables = model.predict_tables(given, k, **item_filters(model, **filters))
+    return {"rows": write_tables(tables, out, kind), "users": len(given), "out": str(out)}

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import options
-from .output import note, print_json, print_pairs
+from .command import group
+from .output import in_json, is_quiet, note, print_pairs
 from .sid_progress import FitProgress
 
-app = typer.Typer(help="Make and use semantic IDs of items.", rich_markup_mode=None, no_args_is_help=True)
+app = group("Make and use semantic IDs of items.")
 
 METHODS = "rq-kmeans, rq-vae, vq-vae, pq, opq, fsq, hierarchical-kmeans, lsh, category-prefix, base, random"
 
@@ -61,7 +62,7 @@ def fit_command(
     ] = None,
     device: options.Device = "auto",
     seed: options.Seed = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Learn semantic IDs from embeddings and give every item one."""
     given = parse_settings(settings or [])
@@ -76,10 +77,9 @@ def fit_command(
         column=column,
         categories=categories_of(items, category_column),
         histories=histories,
-        quiet=json,
+        quiet=json is not None or is_quiet(),
     )
-    if json:
-        print_json(summary)
+    if in_json(summary, json):
         return
     print_pairs(readable(summary))
     note(f"wrote {out}; next: sparcode sid export {out} --format parquet --out items.parquet")
@@ -139,7 +139,7 @@ def info_command(
         str | None,
         typer.Option("--histories", metavar="RUN|DATA", help="Adds how well codes agree with training histories."),
     ] = None,
-    json: options.Json = False,
+    json: options.Json = None,
 ) -> None:
     """Describe a tokenizer: sizes, fill, collisions, quality; or look one item or SID up."""
     beside = any(given is not None for given in (embeddings, items, histories))
@@ -147,9 +147,7 @@ def info_command(
         raise typer.BadParameter("ask for one item, one SID, or the quality", param_hint="--item, --sid, --embeddings")
     categories = categories_of(items, category_column)
     content = info(sid, item, code, embeddings, column=column, categories=categories, histories=histories)
-    if json:
-        print_json(content)
-    else:
+    if not in_json(content, json):
         print_pairs(content if item or code else readable(content))
 
 

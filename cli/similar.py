@@ -20,12 +20,14 @@ def similar_command(
     where: options.ItemsWhere = None,
     allow: options.Allow = None,
     deny: options.Deny = None,
-    json: options.Json = False,
+    unknown: options.Unknown = None,
+    json: options.Json = None,
 ) -> None:
     """Find items like one item, through the index."""
-    show_answers(similar(run, item, k, **options.item_filters(where, allow, deny)), k, json)
+    filters = {"where": where, "allow": allow, "deny": deny, "unknown": unknown or "raise"}
+    show_answers(similar(run, item, k, filters), k, json)
 
 
-def similar(run: Path, item: str, k: int, **filters: Any) -> list[dict[str, Any]]:
-    """Return the answers, best first: item_id, score, title, filled. ``filters``: where, allow, deny."""
-    return query(run, {"histories": [[item]], "unknown": "raise"}, k=k, **filters)
+def similar(run: Path, item: str, k: int, filters: dict[str, str | None]) -> list[dict[str, Any]]:
+    """Return the answers, best first: item_id, score, title, filled. ``filters``: where, allow, deny, unknown."""
+    return query(run, {"histories": [[item]]}, k=k, filters=filters)

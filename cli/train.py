@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .errors import training_extra
-from .output import note
+from .output import is_quiet, note
 
 if TYPE_CHECKING:
     from sparcode.config import Config
@@ -70,6 +70,7 @@ def train(
     with training_extra():
         from sparcode.train.run import train_run
     train_run(
-        data, Path(out), config, resume=resume, overwrite=overwrite, baselines=baselines, device=device, like=like
-    )
+        data, Path(out), config, resume=resume, overwrite=overwrite, baselines=baselines, device=device, like=like,
+        progress=not is_quiet(),
+    )  # fmt: skip
     note(f"trained {out}; next: sparcode build-index {out}")

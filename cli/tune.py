@@ -40,6 +40,7 @@ def tune_command(
 
     Trials are compared by validation NDCG@10; the best configuration is written as TOML.
     """
+    options.require_ending(out, (".toml",), "--out")
     with training_extra():
         from sparcode.train.tune import tune
 

@@ -14,8 +14,8 @@ import typer
 from sparcode.errors import DataError
 from sparcode_cli import options
 from sparcode_cli.build_index import choose_policy
+from sparcode_cli.ids import read_ids
 from sparcode_cli.output import plain, print_json, print_pairs, print_table
-from sparcode_cli.predict import prediction_table
 
 
 def test_json_is_pure_and_without_nan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,15 +68,15 @@ def test_options_left_out_change_nothing() -> None:
 def test_ids_from_text_and_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("user_id\n5\n\n 7 \n")
     pq.write_table(pa.table({"user_id": [5, None, 7]}), tmp_path / "a.parquet")
-    assert options.read_ids(tmp_path / "a.txt") == ["5", "7"]
-    assert options.read_ids(tmp_path / "a.parquet") == [5, 7]
+    assert read_ids(tmp_path / "a.txt", "user") == ["5", "7"]
+    assert read_ids(tmp_path / "a.parquet", "user") == [5, 7]
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.txt", b"\n"), ("a.txt", b"\xff\xfe"), ("a.parquet", b"no")])
 def test_bad_lists_of_ids(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match="a\\."):
-        options.read_ids(tmp_path / name)
+        read_ids(tmp_path / name, "user")
 
 
 def test_policy_follows_from_its_options() -> None:
@@ -86,14 +86,3 @@ def test_policy_follows_from_its_options() -> None:
     assert choose_policy("budget", None, None, 2.0, None) == "budget"
     assert choose_policy("global-bias", None, None, None, None) == "global-bias"
     assert choose_policy(None, None, None, None, None, 256) == "length"
-
-
-def test_prediction_table_leaves_out_empty_places_and_nulls_filled_scores() -> None:
-    ids = np.array([["a", "b"], ["c", None]], object)
-    scores = np.array([[1.5, np.nan], [0.5, -np.inf]], np.float32)
-    rows = prediction_table([10, 20], ids, scores).to_pylist()
-    assert [tuple(row.values()) for row in rows] == [
-        (10, 0, "a", 1.5, False),
-        (10, 1, "b", None, True),
-        (20, 0, "c", 0.5, False),
-    ]
