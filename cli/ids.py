@@ -24,7 +24,7 @@ _ENDINGS = (".txt", ".csv", ".tsv", ".parquet", ".pq")
 def split_ids(text: str, known: Container[Any], option: str) -> list[str]:
     """Return the ids of ``ID,ID,...``: the whole text if it is an id, else its parts, of which ``"a,1"`` is one.
 
-    Blanks around a part are left out unless the run knows the part with them. An unclosed quote is a usage error.
+    Blanks around a part belong to it in quotes only. An unclosed quote is a usage error.
     """
     if text in known:
         return [text]

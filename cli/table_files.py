@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
+from sparcode.errors import DataError
+
 from .output import STDOUT, plain
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def require_table_kind(path: Path, option: str) -> str:
     """Return the format that a name promises; a usage error, before any work, for a name that promises none."""
     if str(path) == STDOUT:
         return ".csv"
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected the name of a file to write")
     name = path.name.lower()
     kind = next((kind for kind in KINDS if name.removesuffix(".gz").endswith(kind)), None)
     if kind is None or (kind in _PARQUET and name.endswith(".gz")):

@@ -64,7 +64,7 @@ def test_an_id_alone_is_an_id(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         ('5, "a,1"', ["5", "a,1"]),
         ('"say ""x""",7', ['say "x"', "7"]),
         ("-9,@home,日本", ["-9", "@home", "日本"]),
-        (" lead,trail ", [" lead", "trail "]),
+        ('" lead",trail ', [" lead", "trail "]),
         ("", []),
         (" , ", []),
         ("unknown", ["unknown"]),
