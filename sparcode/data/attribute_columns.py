@@ -72,14 +72,13 @@ def cells_of(array: pa.Array) -> tuple[str, Cells]:
     kind = array.type
     if is_list(kind) or (is_text(kind) and is_piped(array)):
         return "list", _list_cells(array)
-    values = _spelled_numbers(array) if is_text(kind) else _numbers(array) if is_number(kind) else None
+    values = number_values(array) if is_text(kind) or is_number(kind) else None
     known = np.asarray(array.is_valid())
     if values is not None:
         known = known & ~np.isnan(values)
         return "number", Cells(_whole(values[known], is_text(kind)), np.flatnonzero(known), known)
     if pa.types.is_temporal(kind):
-        values = _known(array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64()))
-        return "time", Cells(values, np.flatnonzero(known), known)
+        return "time", Cells(time_values(array)[known], np.flatnonzero(known), known)
     texts = array.drop_null().cast(pa.large_string())
     return "truth" if pa.types.is_boolean(kind) else "text", Cells(texts, np.flatnonzero(known), known)
 
@@ -149,13 +148,32 @@ def _list_cells(array: pa.Array) -> Cells:
     return Cells(texts.take(pa.array(spoken)), np.asarray(rows, np.int64)[spoken], np.asarray(array.is_valid()))
 
 
-def _numbers(array: pa.Array) -> np.ndarray:
-    """Return (rows,) int64, float32 or float64, 0 where null."""
+def number_values(array: pa.Array) -> np.ndarray | None:
+    """Return the values (rows,) of a column of numbers, or of text that spells them, in a type that keeps them apart.
+
+    int64, uint64, float16, float32 or float64; 0 where null. Decimals are float64 as printed, whole ones int64. Text:
+    float64, nan where it is no number; None where it is not nearly always one.
+    """
     kind = array.type
-    if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
-        return np.asarray(array.cast(pa.int64()).fill_null(0).to_numpy())
-    short = pa.types.is_float16(kind) or pa.types.is_float32(kind)
-    return np.asarray(array.cast(pa.float32() if short else pa.float64(), safe=False).fill_null(0).to_numpy())
+    if is_text(kind):
+        return _spelled_numbers(array)
+    if pa.types.is_decimal(kind):
+        try:
+            return np.asarray(array.cast(pa.int64()).fill_null(0).to_numpy())
+        except pa.ArrowInvalid:
+            # By way of text: Arrow's own cast makes 0.7000000000000001 of 0.70.
+            return np.asarray(array.cast(pa.string()).cast(pa.float64()).fill_null(0).to_numpy())
+    if pa.types.is_integer(kind):
+        wide = pa.uint64() if pa.types.is_uint64(kind) and (pc.max(array).as_py() or 0) >= 2**63 else pa.int64()
+        return np.asarray(array.cast(wide).fill_null(0).to_numpy())
+    values = array.to_numpy(zero_copy_only=False)
+    return np.asarray(values if not array.null_count else np.where(array.is_valid(), values, 0).astype(values.dtype))
+
+
+def time_values(array: pa.Array) -> np.ndarray:
+    """Return int64 (rows,): microseconds since 1970, UTC, of dates and timestamps; 0 where null."""
+    moments = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False)
+    return np.asarray(moments.cast(pa.int64()).fill_null(0).to_numpy())
 
 
 def _spelled_numbers(array: pa.Array) -> np.ndarray | None:
@@ -169,10 +187,6 @@ def _spelled_numbers(array: pa.Array) -> np.ndarray | None:
 def _whole(values: np.ndarray, spelled: bool) -> np.ndarray:
     """Return numbers that were ``spelled`` out as int64 if all are whole, others as they are."""
     return values.astype(np.int64) if spelled and (values == np.floor(values)).all() else values
-
-
-def _known(array: pa.Array) -> np.ndarray:
-    return np.asarray(array.drop_null().to_numpy(zero_copy_only=False))
 
 
 def _distinct(values: np.ndarray | pa.Array) -> tuple[np.ndarray | pa.Array, np.ndarray]:
@@ -216,7 +230,23 @@ def _joined(parts: list[Cells]) -> Cells:
     textual = isinstance(parts[0].values, pa.Array)
     values = [part.values for part in parts]
     return Cells(
-        pa.concat_arrays(values) if textual else np.concatenate(values),
+        pa.concat_arrays(values) if textual else np.concatenate(_of_one_type(values)),
         np.concatenate([part.rows for part in parts]),
         np.logical_or.reduce([part.known for part in parts]),
     )
+
+
+def _of_one_type(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return numbers in the narrowest type that keeps all of them; floats are widened as they are printed."""
+    kinds = {part.dtype for part in parts if len(part)}
+    if kinds == {np.dtype(np.int64), np.dtype(np.uint64)} and min(part.min() for part in parts if len(part)) >= 0:
+        return [part.astype(np.uint64) for part in parts]
+    wanted = np.result_type(*kinds) if kinds else parts[0].dtype
+    return [_widened(part, wanted) for part in parts]
+
+
+def _widened(values: np.ndarray, wanted: np.dtype) -> np.ndarray:
+    if values.dtype.kind != "f" or values.dtype == wanted:
+        return values.astype(wanted)
+    distinct, places = np.unique(values, return_inverse=True)
+    return distinct.astype(str).astype(wanted)[places.reshape(-1)]

@@ -26,9 +26,10 @@ class Attribute:
     """One column, inverted.
 
     ``kind``: ``number``, ``time`` (microseconds since 1970, UTC), ``truth``, ``text``, or ``list`` of text.
-    ``values``: the V distinct values, ascending: (V,) int64, float32 or float64, of ``TEXTUAL`` kinds large_string
-    (``true`` and ``false`` of a truth). Items with value v, ascending: ``items[indptr[v]:indptr[v + 1]]``, int32 by
-    int64 (V + 1,). ``missing``: int32, ascending, the items whose value is not known.
+    ``values``: the V distinct values, ascending: (V,) int64, uint64 or of a float type, of ``TEXTUAL`` kinds
+    large_string (``true`` and ``false`` of a truth). Items with value v, ascending:
+    ``items[indptr[v]:indptr[v + 1]]``, int32 by int64 (V + 1,). ``missing``: int32, ascending, the items whose value
+    is not known.
     """
 
     kind: str

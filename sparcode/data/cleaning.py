@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from sparcode.config import DataConfig
 from sparcode.data.columns import find_columns
-from sparcode.data.conditions import rows_where
+from sparcode.data.comparison import printed_as
 from sparcode.data.interactions import Interactions, build_interactions, other_time_columns
+from sparcode.data.rows import rows_where
 from sparcode.errors import DataError
 
 
@@ -34,7 +35,7 @@ def clean(table: pa.Table, config: DataConfig) -> tuple[Interactions, dict[str, 
         rows = np.flatnonzero(rows_where(table, config.where))
         selected = table.take(pa.array(rows))
     summary |= {"rows": table.num_rows, "dropped": {"where": table.num_rows - len(rows)}}
-    _require(len(rows), f"--where {config.where!r}")
+    _require(len(rows), f"where {config.where!r}")
     used = {role: name for role, name in columns.items() if role in {"user", "item", "time", *_needed(config)}}
     events = build_interactions(selected, used, rows)
     if events.times is None:
@@ -114,13 +115,19 @@ def _steps(
 ) -> list[tuple[str, Callable[[Interactions], Interactions]]]:
     steps: list[tuple[str, Callable[[Interactions], Interactions]]] = []
     if config.min_rating is not None:
-        low = config.min_rating
+        low = _as_column_prints(config.min_rating, table[columns["rating"]].type)
         steps.append(("min_rating", lambda events: drop_low_ratings(events, low)))
     steps.append(("time", lambda events: chronological(check_times(events, table, columns))))
     steps.append(("duplicates", drop_duplicates))
     if config.k_core > 1:
         steps.append(("k_core", lambda events: k_core(events, config.k_core)))
     return steps
+
+
+def _as_column_prints(value: float, kind: pa.DataType) -> float:
+    """Return what a column of a float type holds in place of a written number: 0.7 is the float32 0.7."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return printed_as(value, np.dtype(kind.to_pandas_dtype())) if pa.types.is_floating(kind) else value
 
 
 def chronological(events: Interactions) -> Interactions:

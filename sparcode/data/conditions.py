@@ -1,4 +1,4 @@
-"""The small language of --where: ``column operator value``, several joined by ``and``. Never evaluated as code."""
+"""The small language of conditions: ``column operator value``, several joined by ``and``. Never evaluated as code."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-
 from sparcode.errors import DataError
 
-_OPERATORS = {"=": "equal", "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater"}
-_OPERATORS |= {">=": "greater_equal"}
-_TERM = re.compile(
-    r"""\s*(?P<column>[^=!<>]+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s*(?P<value>"[^"]*"|'[^']*'|[^=!<>]+?)\s*"""
-)
+LONGEST = 20_000
+"""Characters of a condition that are read."""
+_SHOWN = 60
+_NEAR = 200
+_OPERATOR = re.compile("==|!=|<=|>=|=|<|>")
+_BLANKS = re.compile(r"\s*")
+_AND = re.compile(r"(?<=\s)and(?=\s)", re.IGNORECASE)
+_NEXT = re.compile(r"\s+and\s+", re.IGNORECASE)
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 """How a condition may spell a truth value, in lower case."""
 
@@ -31,68 +31,73 @@ class Term:
 
 
 def parse_condition(text: str) -> list[Term]:
-    """Split ``a=1 and b>=2`` into terms; DataError shows the grammar. Quote values that contain ``and``."""
-    parts = re.split(r"""\s+and\s+(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", text.strip(), flags=re.IGNORECASE)
-    terms = []
-    for part in parts:
-        match = _TERM.fullmatch(part)
-        if match is None:
-            raise DataError(
-                f"--where {text!r}: cannot read {part!r}; expected COLUMN =|!=|<|<=|>|>= VALUE, joined by 'and'"
-            )
-        value = match["value"]
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-        terms.append(Term(match["column"].strip(), match["operator"], value[1:-1] if quoted else value))
+    """Split ``a=1 and b>=2`` into terms, in time linear in the text; DataError shows the grammar and the place.
+
+    Quote values that contain ``and`` or an operator. A quote inside a value is a character like others.
+    """
+    if len(text) > LONGEST:
+        raise DataError(f"where: the condition has {len(text):,} characters, at most {LONGEST:,} are read")
+    terms: list[Term] = []
+    place, end = 0, len(text.rstrip())
+    while place < end or not terms:
+        term, place = _read_term(text, place, end)
+        terms.append(term)
     return terms
 
 
-def rows_where(table: pa.Table, text: str) -> np.ndarray:
-    """Return (rows,) bool: where every comparison holds. A null never satisfies a comparison."""
-    keep = np.ones(table.num_rows, dtype=bool)
-    for term in parse_condition(text):
-        keep &= _rows_of_term(table, term)
-    return keep
+def _read_term(text: str, start: int, end: int) -> tuple[Term, int]:
+    """Return the term that starts at ``start``, and where the next one starts (``end`` after the last)."""
+    sign, keyword = _OPERATOR.search(text, start, end), _AND.search(text, start, end)
+    column = text[start : sign.start()].strip() if sign else ""
+    if sign is None or not column or (keyword and keyword.start() < sign.start()):
+        raise _unreadable(text, start, end)
+    first = _BLANKS.match(text, sign.end(), end).end()  # type: ignore[union-attr]
+    quote = text[first : first + 1]
+    close = text.find(quote, first + 1, end) if quote and quote in "\"'" else -1
+    follows = _NEXT.match(text, close + 1, end) if close > 0 else None
+    if close > 0 and (follows or close + 1 == end):
+        return Term(column, sign.group(), text[first + 1 : close]), follows.end() if follows else end
+    keyword = _AND.search(text, sign.end(), end)
+    value = text[first : keyword.start() if keyword else end].strip()
+    if not value or _OPERATOR.search(value):
+        raise _unreadable(text, start, end)
+    if keyword and keyword.end() >= end:
+        raise _unreadable(text, keyword.start(), end)
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    next_start = _BLANKS.match(text, keyword.end(), end).end() if keyword else end  # type: ignore[union-attr]
+    return Term(column, sign.group(), value[1:-1] if quoted else value), next_start
 
 
-def _rows_of_term(table: pa.Table, term: Term) -> np.ndarray:
-    import pyarrow.compute as pc
-
-    if term.column not in table.column_names:
-        raise DataError(unknown_column(term, table.column_names))
-    column = table[term.column]
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    result = getattr(pc, _OPERATORS[term.operator])(column, _scalar(term, column.type))
-    return np.asarray(pc.fill_null(result, False).to_numpy())
+def _unreadable(text: str, start: int, end: int) -> DataError:
+    return DataError(
+        f"where {shown(text)}: cannot read {shown(text[start:end])} at character {start + 1}; expected COLUMN "
+        "=|!=|<|<=|>|>= VALUE, joined by 'and' (quote a value that contains any of these)"
+    )
 
 
-def _scalar(term: Term, kind: pa.DataType) -> pa.Scalar:
-    try:
-        if pa.types.is_boolean(kind):
-            return pa.scalar(TRUTH[term.value.lower()])
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            return _number(term.value)
-        if pa.types.is_nested(kind):
-            raise KeyError
-        return pa.scalar(term.value).cast(kind)
-    except (KeyError, ValueError, OverflowError, pa.ArrowException):
-        raise DataError(not_comparable(term, str(kind))) from None
+def shown(text: str) -> str:
+    """Return a part of a condition for a message: quoted, and cut where it is long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
+
+
+def nearest(text: str, known: Sequence[str]) -> str | None:
+    """Return the known name or value that resembles ``text``: but for case and blanks, else by its letters."""
+    if len(text) > _NEAR:
+        return None
+    folded = text.strip().casefold()
+    same = [value for value in known if value.strip().casefold() == folded]
+    near = same or difflib.get_close_matches(text, known, n=1)
+    return near[0] if near else None
 
 
 def not_comparable(term: Term, kind: str) -> str:
     """Return the message for a value that a column of a kind cannot be compared with."""
-    return f"--where: column {term.column!r} is {kind}, and {term.value!r} cannot be compared with it"
-
-
-def _number(text: str) -> pa.Scalar:
-    try:
-        return pa.scalar(int(text))
-    except ValueError:
-        return pa.scalar(float(text))
+    expected = "; expected a date such as 2020-01-31" if any(word in kind for word in ("time", "date")) else ""
+    return f"where: column {term.column!r} is {kind}, and {shown(term.value)} cannot be compared with it{expected}"
 
 
 def unknown_column(term: Term, names: Sequence[str]) -> str:
     """Return the message that tells which columns there are, and which one is near."""
-    near = difflib.get_close_matches(term.column, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"--where: no column {term.column!r}{hint}; columns found: {', '.join(names) or 'none'}"
+    near = nearest(term.column, names)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return f"where: no column {shown(term.column)}{hint}; columns found: {', '.join(names) or 'none'}"

@@ -114,6 +114,8 @@ def _numbers(column: Any, name: str) -> np.ndarray:
     array = _whole(column)
     if pa.types.is_boolean(array.type) or pa.types.is_nested(array.type):
         raise DataError(f"column {name!r} must hold numbers, found {array.type}")
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.string())  # Arrow's own cast makes 0.7000000000000001 of 0.70
     try:
         values = array.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:

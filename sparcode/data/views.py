@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-_TYPES = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float32(): np.float32, pa.float64(): np.float64}
+_TYPES = {pa.int32(): np.int32, pa.int64(): np.int64, pa.uint64(): np.uint64}
+_TYPES |= {pa.float16(): np.float16, pa.float32(): np.float32, pa.float64(): np.float64}
 
 
 def view(array: pa.Array) -> np.ndarray:

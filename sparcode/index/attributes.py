@@ -1,31 +1,28 @@
 """Conditions on the attributes of items, such as ``genres=Comedy and year>=1990``, as sets of items.
 
-The language is that of ``--where`` when training (``data/conditions.py``): of a list ``=`` means that it contains the
-value, ``!=`` that it does not, and an item whose value is missing satisfies no comparison.
+The language is that of the rows that training keeps (``data/conditions.py``): of a list ``=`` means that it contains
+the value, ``!=`` that it does not, and an item whose value is missing satisfies no comparison.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import threading
+import warnings
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 
 from sparcode.data.attributes import Attribute, ItemAttributes
-from sparcode.data.conditions import TRUTH, Term, not_comparable, parse_condition, unknown_column
+from sparcode.data.comparison import Bound, number_bound, time_bound
+from sparcode.data.conditions import TRUTH, Term, nearest, not_comparable, parse_condition, shown, unknown_column
 from sparcode.errors import DataError, QueryError
 from sparcode.index.filters import ItemSet
 
 CACHE_BYTES = 64_000_000
 _LARGEST_CACHE = 64
 _SMALLEST_CACHE = 4
-_SEARCHED = 20_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEARCHED = 5000
 _KINDS = {"number": "a number", "time": "a time", "truth": "true or false", "text": "text", "list": "a list"}
 
 
@@ -43,8 +40,9 @@ class AttributeFilter:
     def where(self, condition: str) -> ItemSet:
         """Return the items that satisfy ``condition``; the same set again for a condition asked for recently.
 
-        Raises QueryError on what is no condition, an unknown column, a value that cannot be compared with its
-        column, and a category that no item has, each with what is near; CorruptIndexError on damaged files.
+        A category that no item has is had by none; a warning names the one that is near, where there is any. Raises
+        QueryError on what is no condition, an unknown column, and a value that cannot be compared with its column,
+        each with what is near; CorruptIndexError on damaged files.
         """
         with self._lock:
             found = self._recent.get(condition)
@@ -71,7 +69,7 @@ class AttributeFilter:
         if term.column in self.attributes.skipped:
             reason = self.attributes.skipped[term.column]
             known = ", ".join(columns) or "none"
-            raise QueryError(f"--where: column {term.column!r} cannot filter ({reason}); columns that can: {known}")
+            raise QueryError(f"where: column {term.column!r} cannot filter ({reason}); columns that can: {known}")
         if term.column not in columns:
             raise QueryError(unknown_column(term, list(columns)))
         if term.column not in self._checked:
@@ -96,25 +94,35 @@ def mask_of(attribute: Attribute, term: Term, count: int) -> np.ndarray:
 
 def _range(attribute: Attribute, term: Term) -> tuple[int, int]:
     """Return which distinct values a comparison names; of ``!=`` the one it excludes."""
-    bound, places = _bound(attribute, term), range(len(attribute.values))
-    left = bisect_left(places, bound, key=attribute.value)
-    right = bisect_right(places, bound, key=attribute.value)
+    left, right = _places(attribute, term)
     if term.operator in ("=", "==", "!="):
         if left == right and attribute.kind in ("text", "list"):
-            raise QueryError(_unknown_value(attribute, term))
+            _note_unknown(attribute, term)
         return left, right
     if attribute.kind == "list":
-        raise QueryError(f"--where: column {term.column!r} holds lists, which know = and != only, not {term.operator}")
-    return {"<": (0, left), "<=": (0, right), ">": (right, len(places)), ">=": (left, len(places))}[term.operator]
+        raise QueryError(f"where: column {term.column!r} holds lists, which know = and != only, not {term.operator}")
+    count = len(attribute.values)
+    return {"<": (0, left), "<=": (0, right), ">": (right, count), ">=": (left, count)}[term.operator]
 
 
-def _bound(attribute: Attribute, term: Term) -> Any:
-    """Return the value of a comparison in the terms of its column; QueryError when it has no such value."""
+def _places(attribute: Attribute, term: Term) -> tuple[int, int]:
+    """Return how many distinct values are less than a written one, and how many are less or equal.
+
+    Raises QueryError when the column can have no such value.
+    """
+    bound = _bound(attribute, term)
+    if isinstance(bound, Bound):
+        return bound.places(np.asarray(attribute.values))
+    places = range(len(attribute.values))
+    return bisect_left(places, bound, key=attribute.value), bisect_right(places, bound, key=attribute.value)
+
+
+def _bound(attribute: Attribute, term: Term) -> Bound | str:
     try:
         if attribute.kind == "number":
-            return _number(term.value, attribute.values.dtype)
+            return number_bound(term.value, np.asarray(attribute.values).dtype)
         if attribute.kind == "time":
-            return _microseconds(term.value)
+            return time_bound(term.value)
         if attribute.kind == "truth":
             return str(TRUTH[term.value.lower()]).lower()
     except (KeyError, ValueError, OverflowError):
@@ -122,26 +130,9 @@ def _bound(attribute: Attribute, term: Term) -> Any:
     return term.value.strip() if attribute.kind == "list" else term.value
 
 
-def _number(text: str, dtype: np.dtype) -> int | float:
-    try:
-        value: int | float = int(text)
-    except ValueError:
-        value = float(text)
-    if math.isnan(value):
-        raise ValueError(text)
-    # 0.1 means the float32 that a column of these holds in its place.
-    return float(np.float32(value)) if dtype == np.float32 else value
-
-
-def _microseconds(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _unknown_value(attribute: Attribute, term: Term) -> str:
-    known = [attribute.value(place) for place in range(min(len(attribute.values), _SEARCHED))]
-    same = [value for value in known if value.casefold() == term.value.strip().casefold()]
-    near = (same or difflib.get_close_matches(term.value, known, n=1))[:1]
-    hint = f"did you mean {near[0]!r}?" if near else f"values are, e.g.: {', '.join(known[:5])}"
-    return f"--where: no item has {term.column}={term.value!r}; {hint}"
+def _note_unknown(attribute: Attribute, term: Term) -> None:
+    """Warn of a value that no item has where another one is near: it may be a slip."""
+    near = nearest(term.value, [attribute.value(place) for place in range(min(len(attribute.values), _SEARCHED))])
+    if near is not None:
+        line = f"where: no item has {term.column}={shown(term.value)}; did you mean {near!r}?"
+        warnings.warn(line, UserWarning, stacklevel=6)

@@ -131,7 +131,7 @@ def test_dates_and_texts_are_times() -> None:
 def test_wrong_types_and_nothing_left() -> None:
     with pytest.raises(DataError, match="'rating' must hold numbers"):
         clean(_table([("a", 1, 1, "good")]), DataConfig(min_rating=1))
-    with pytest.raises(DataError, match="no rows are left after --where"):
+    with pytest.raises(DataError, match="no rows are left after where"):
         clean(_table([("a", 1, 1, 1)]), DataConfig(where="item=2"))
     with pytest.raises(DataError, match="no rows are left after --min-rating"):
         clean(_table([("a", 1, 1, 1)]), DataConfig(min_rating=3))
