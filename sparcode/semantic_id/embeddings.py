@@ -21,6 +21,7 @@ import pyarrow as pa
 from sparcode.data.ids import IdMap, as_id_array
 from sparcode.errors import DataError
 from sparcode.semantic_id.embedding_checks import VectorFacts, inspect
+from sparcode.semantic_id.rows import as_array
 
 
 @dataclass
@@ -83,7 +84,7 @@ def read_embeddings(path: str | Path, *, column: str | None = None, ids: Any = N
 def from_arrays(vectors: np.ndarray, ids: Sequence[Any] | pa.Array | None = None) -> Embeddings:
     """Return checked embeddings of an array (n, d) of any float or integer type; ids default to 0..n-1."""
     source = Path("the given array")
-    embeddings = Embeddings(_matrix(np.asarray(vectors), source), _ids(ids, len(vectors), source))
+    embeddings = Embeddings(_matrix(as_array(vectors), source), _ids(ids, len(vectors), source))
     embeddings.facts()
     return embeddings
 

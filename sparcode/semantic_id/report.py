@@ -29,13 +29,16 @@ THIN, DEAD = 0.3, 0.5
 
 @dataclass(frozen=True)
 class DigitUse:
-    """Use of one digit: ``size`` codewords, ``used`` of them, ``perplexity``, ``entropy`` in bits, of ``items``."""
+    """Use of one digit: ``size`` codewords, ``used`` of them, ``perplexity``, ``entropy`` in bits.
+
+    ``vectors``: how many different ones there are to use them.
+    """
 
     size: int
     used: int
     perplexity: float
     entropy: float
-    items: int
+    vectors: int
 
     @property
     def usage(self) -> float:
@@ -44,11 +47,11 @@ class DigitUse:
 
     @property
     def collapsed(self) -> bool:
-        """Whether few codewords hold nearly all items; codewords that there are no items for do not count.
+        """Whether few codewords hold nearly all items; codewords that there are no vectors for do not count.
 
         Uneven use alone is none: of vectors that lie in heaps, all codewords may be used and most items share some.
         """
-        reach = min(self.size, self.items)
+        reach = min(self.size, self.vectors)
         if reach < 2:
             return False
         thin = self.perplexity < THIN * reach and self.used <= (1 - DEAD) * reach
@@ -122,13 +125,13 @@ class CodeReport:
 def report(
     codes: np.ndarray, sizes: Sequence[int], *, vectors: np.ndarray | None = None, decoded: np.ndarray | None = None,
     categories: Sequence[str | None] | None = None, histories: Sequences | None = None, k: int = 10,
-    queries: int = 1000, seed: int = 0,
+    queries: int = 1000, seed: int = 0, different: int | None = None,
 ) -> CodeReport:  # fmt: skip
     """Measure codes (n, L) with ``sizes`` codewords a digit.
 
     ``vectors``: float32 (n, d) they were made from. ``decoded``: (n, d), their reconstruction in the same space.
-    ``categories``: one text (or None) an item. ``histories``: items are rows of ``codes``. Raises DataError when parts
-    do not fit together.
+    ``categories``: one text (or None) an item. ``histories``: items are rows of ``codes``. ``different``: how many
+    vectors were not equal, counted when absent. Raises DataError when parts do not fit together.
     """
     codes = checked(codes, sizes)
     mse, explained, neighbours = None, None, None
@@ -137,9 +140,12 @@ def report(
         neighbours = measure_neighbours(codes, vectors, decoded, k, queries, seed)
     if vectors is not None and decoded is not None:
         mse, explained = reconstruction(vectors, _matrix(decoded, len(codes), "decoded"))
+    content = None if vectors is None else distinct_rows(vectors)
+    if different is None and content is not None:
+        different = len(np.unique(content))
     return CodeReport(
-        digits=digit_use(codes, sizes),
-        collisions=count_collisions(codes, None if vectors is None else distinct_rows(vectors)),
+        digits=digit_use(codes, sizes, different),
+        collisions=count_collisions(codes, content),
         mse=mse,
         explained=explained,
         neighbours=neighbours,
@@ -159,14 +165,14 @@ def checked(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     return codes.astype(np.int64)
 
 
-def digit_use(codes: np.ndarray, sizes: Sequence[int]) -> list[DigitUse]:
-    """Return the use of every digit."""
+def digit_use(codes: np.ndarray, sizes: Sequence[int], different: int | None = None) -> list[DigitUse]:
+    """Return the use of every digit; ``different``: how many different vectors there are, the items when absent."""
     found = []
     for digit, size in zip(codes.T, sizes, strict=True):
         counts = np.unique(digit, return_counts=True)[1]
         share = counts / counts.sum()
         entropy = max(float(-(share * np.log2(share)).sum()), 0.0)
-        found.append(DigitUse(int(size), len(counts), float(2**entropy), entropy, len(digit)))
+        found.append(DigitUse(int(size), len(counts), float(2**entropy), entropy, different or len(digit)))
     return found
 
 

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
+from sparcode.errors import DataError
 from sparcode.seeding import derive
 
 BLOCK_ROWS = 65_536
+
+
+def as_array(vectors: Any) -> np.ndarray:
+    """Return what a caller gave as an array: an array as it is, torch tensors, frames and nested lists as numbers.
+
+    A tensor may lie on any device, ask for gradients, and be of a type that numpy has not (bfloat16). Masked values
+    become NaN. DataError for rows of different lengths.
+    """
+    if isinstance(vectors, np.ma.MaskedArray):
+        return np.ma.filled(vectors.astype(np.float32), np.nan)
+    if isinstance(vectors, np.ndarray):
+        return vectors
+    if hasattr(vectors, "detach"):
+        vectors = vectors.detach().cpu()
+        return np.asarray(vectors.float() if vectors.is_floating_point() else vectors)
+    try:
+        return np.asarray(vectors)
+    except ValueError:
+        raise DataError("vectors whose rows differ in length found, (items, width) expected") from None
 
 
 def row_hashes(vectors: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import ConfigError, DataError
-from sparcode.semantic_id.rows import BLOCK_ROWS
+from sparcode.semantic_id.rows import BLOCK_ROWS, as_array
 
 MODES = ("global", "columns", "none")
 
@@ -88,7 +88,7 @@ def checked_matrix(vectors: Any, width: int | None = None) -> np.ndarray:
 
     Raises DataError for another shape or type, for no rows, another width, and for NaN or infinite values.
     """
-    matrix = vectors if isinstance(vectors, np.ndarray) else np.asarray(vectors)
+    matrix = as_array(vectors)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DataError(f"vectors of shape {matrix.shape} found, (items, width) expected, neither of them 0")
     if matrix.dtype.kind not in "fiu":

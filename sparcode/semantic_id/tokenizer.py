@@ -245,7 +245,15 @@ class SemanticIdTokenizer:
             x = checked_matrix(x, self.codec.width)
             with suppress(QueryError):
                 decoded = self.decode(codes)
-        return measure(codes, self.codec.sizes, vectors=x, decoded=decoded, categories=categories, histories=sequences)
+        return measure(
+            codes, self.codec.sizes, vectors=x, decoded=decoded, categories=categories, histories=sequences,
+            different=self._different() if x is None else None,
+        )  # fmt: skip
+
+    def _different(self) -> int:
+        """Return how many vectors differed when the tokenizer was fitted, each item since then being another one."""
+        items = len(self.semantic_ids)
+        return int(self.report.get("distinct_vectors", items)) + max(items - int(self.report.get("items", items)), 0)
 
     def info(self) -> dict[str, Any]:
         """Return method, sizes, items, fill, use of the digits, collisions and their cost, JSON-able.

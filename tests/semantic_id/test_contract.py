@@ -244,16 +244,41 @@ def test_sizes_that_nobody_gives_fit_small_catalogues(kind: str, items: int) -> 
     assert tokenizer.semantic_ids.collision_rate == 0
     assert not any("collapsed" in note for note in tokenizer.info()["notes"])
     if kind in LEARNS_WORDS | {"hierarchical-kmeans"}:
-        # 60 items: 8 words with 4 distinct items each at least; trees: 4 x 4 x 4 nodes name them all.
+        # 60 items: 8 words with 4 items each at least; trees: 4 x 4 x 4 nodes name them all.
         expected = {"hierarchical-kmeans": {5: 2, 60: 4}}.get(kind, {5: 2, 60: 8})[items]
         assert set(tokenizer.codec.sizes[kind == "category-prefix" :]) == {expected}
 
 
-@pytest.mark.parametrize(("distinct", "most", "size"), [(1024, 256, 256), (1023, 256, 128), (3, 256, 2), (60, 16, 8)])
-def test_the_size_of_a_digit_follows_distinct_vectors(distinct: int, most: int, size: int) -> None:
-    vectors = np.arange(distinct, dtype=np.float32)[:, None].repeat(2, axis=1)
-    assert fitting_size(vectors, most) == size
-    assert fitting_size(np.concatenate([vectors, vectors]), most) == size
+@pytest.mark.parametrize(
+    ("items", "most", "size"), [(10**9, 256, 256), (1024, 256, 256), (1023, 256, 128), (3, 256, 2), (60, 16, 8)]
+)
+def test_the_size_of_a_digit_follows_the_number_of_items(items: int, most: int, size: int) -> None:
+    assert fitting_size(items, most) == size
+
+
+@pytest.mark.parametrize("policy", ["extra-digit", "next-best", "sinkhorn-last"])
+def test_heaps_of_equal_vectors_find_room_and_are_no_collapse(policy: str) -> None:
+    heaps = ITEMS.vectors[:10].repeat(40, axis=0)
+    tokenizer = SemanticIdTokenizer("rq-kmeans", collisions=policy).fit(heaps)
+    assert tokenizer.semantic_ids.collision_rate == 0
+    # The first digit tells the ten apart and leaves nothing for the others: said, and no collapse.
+    notes = tokenizer.info()["notes"]
+    assert notes[:2] == [f"digit {digit}: all items have the same codeword" for digit in (2, 3)]
+    assert not any("collapsed" in note for note in notes)
+
+
+def test_vectors_of_every_kind_give_the_same_codes() -> None:
+    torch = pytest.importorskip("torch")
+    x, tensor = ITEMS.vectors, torch.from_numpy(ITEMS.vectors.copy())
+    same = [tensor, tensor.clone().requires_grad_(), tensor.double(), x.tolist(), np.ma.masked_array(x, False)]
+    for given in same:
+        assert np.array_equal(fitted("rq-kmeans").encode(given), fitted("rq-kmeans").encode(x))
+    for narrow in (tensor.bfloat16(), tensor.half()):
+        assert np.array_equal(fitted("rq-kmeans").encode(narrow), fitted("rq-kmeans").encode(narrow.float().numpy()))
+    with pytest.raises(DataError, match="the vector in row 3 has nan in column 2"):
+        fitted("rq-kmeans").encode(np.ma.masked_array(x, np.arange(x.size).reshape(x.shape) == 3 * x.shape[1] + 2))
+    with pytest.raises(DataError, match="rows differ in length"):
+        fitted("rq-kmeans").encode([[1.0, 2.0], [3.0]])
 
 
 @every_method

@@ -58,7 +58,8 @@ def test_use_of_digits() -> None:
     assert (first.used, first.usage, first.size) == (2, 1.0, 2)
     assert first.entropy == pytest.approx(entropy)
     assert first.perplexity == pytest.approx(2**entropy)
-    assert (first.items, second.items) == (4, 4)
+    assert (first.vectors, second.vectors) == (4, 4)
+    assert digit_use(codes, (2, 16), 3)[0].vectors == 3
     assert not first.collapsed
     assert digit_use(np.zeros((5, 1), int), (4,))[0].perplexity == 1.0
 

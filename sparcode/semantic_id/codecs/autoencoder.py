@@ -199,7 +199,7 @@ def _fit(kind: str, vectors: np.ndarray, seed: int, options: dict[str, Any], con
             raise
         raise MissingExtraError("torch", "train", f"fitting {kind}") from None
     if "codebook_size" not in options:
-        options = options | {"codebook_size": fitting_size(vectors, VQ_SIZE if kind == "vq-vae" else DEFAULT_SIZE)}
+        options = options | {"codebook_size": fitting_size(len(vectors), VQ_SIZE if kind == "vq-vae" else DEFAULT_SIZE)}
     trained = train_item_autoencoder(
         kind, vectors, options, seed=seed, sequences=context.sequences, validation=context.validation,
         device=context.device, report=context.report,

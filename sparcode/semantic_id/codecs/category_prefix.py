@@ -135,7 +135,7 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
         taken["codebooks"] = taken["category_digits"] + len(taken["codebook_size"])
     content = _content_digits(taken)
     size = taken["codebook_size"]
-    sizes = digit_sizes(content, fitting_size(vectors) if size is None else size)
+    sizes = digit_sizes(content, fitting_size(len(vectors)) if size is None else size)
     enough_items("category-prefix", vectors, sizes)
     paths, group, skip = _grouped(vectors, context.categories, taken["separator"], taken["category_digits"])
     means = _means(vectors, group, len(paths))

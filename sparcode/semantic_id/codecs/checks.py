@@ -8,28 +8,19 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import ConfigError, DataError
-from sparcode.semantic_id.embedding_checks import distinct_rows
 
 ROWS_PER_WORD = 4
-"""Distinct vectors that a codeword should have at least: with fewer, later digits have nothing left to tell."""
+"""Vectors that a codeword should have at least: with fewer, later digits have nothing left to tell."""
 DEFAULT_SIZE = 256
 
 
-def fitting_size(vectors: np.ndarray, most: int = DEFAULT_SIZE) -> int:
+def fitting_size(items: int, most: int = DEFAULT_SIZE) -> int:
     """Return how many codewords a digit gets when nobody says: a power of two from 2 to ``most``.
 
-    The largest that leaves every codeword ``ROWS_PER_WORD`` of the distinct rows of ``vectors`` (n, d).
+    The largest that leaves every codeword ``ROWS_PER_WORD`` of ``items`` vectors. Equal vectors count: last digits must
+    have room for them where items of a code are told apart.
     """
-    enough = ROWS_PER_WORD * most
-    count = distinct_up_to(vectors, enough)
-    return most if count >= enough else 1 << max((count // ROWS_PER_WORD).bit_length() - 1, 1)
-
-
-def distinct_up_to(vectors: np.ndarray, enough: int) -> int:
-    """Return how many rows of ``vectors`` (n, d) are distinct; a matrix far above ``enough`` rows is not looked at."""
-    if len(vectors) > 16 * enough:
-        return len(vectors)
-    return len(np.unique(distinct_rows(np.asarray(vectors))))
+    return min(most, 1 << max((items // ROWS_PER_WORD).bit_length() - 1, 1))
 
 
 def enough_items(kind: str, vectors: np.ndarray, sizes: Sequence[int]) -> None:

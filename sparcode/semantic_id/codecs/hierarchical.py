@@ -10,7 +10,7 @@ import numpy as np
 from sparcode.quantize import hierarchical
 from sparcode.quantize.hierarchical import Tree
 from sparcode.semantic_id.codec import BaseCodec, FitContext, digit_sizes, take_options
-from sparcode.semantic_id.codecs.checks import distinct_up_to, whole_number
+from sparcode.semantic_id.codecs.checks import whole_number
 
 MOST_CHILDREN = 32
 """Of a node when nobody says."""
@@ -64,17 +64,17 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
     """
     taken = take_options("hierarchical-kmeans", options, codebooks=4, codebook_size=None, iterations=25)
     codebooks, size = taken.pop("codebooks"), taken.pop("codebook_size")
-    sizes = digit_sizes(codebooks, _children(vectors, codebooks) if size is None else size)
+    sizes = digit_sizes(codebooks, _children(len(vectors), codebooks) if size is None else size)
     whole_number("iterations", taken["iterations"], 1)
     return HierarchicalKMeans(hierarchical.fit(vectors, sizes, seed=seed, **taken), sizes, taken)
 
 
-def _children(vectors: np.ndarray, levels: Any) -> int:
-    """Return the least power of two, up to ``MOST_CHILDREN``, of which all levels but the last could name every row."""
+def _children(items: int, levels: Any) -> int:
+    """Return the least power of two, up to ``MOST_CHILDREN``, of which all levels but the last name every item."""
     if not isinstance(levels, int) or levels < 2:
         return MOST_CHILDREN
-    count, size = distinct_up_to(vectors, MOST_CHILDREN ** (levels - 1)), 2
-    while size < MOST_CHILDREN and size ** (levels - 1) < count:
+    size = 2
+    while size < MOST_CHILDREN and size ** (levels - 1) < items:
         size *= 2
     return size
 

@@ -74,7 +74,7 @@ def _prepared(
 ) -> tuple[dict[str, Any], tuple[int, ...], np.ndarray]:
     taken = take_options(kind, options, codebooks=4, codebook_size=None, rows_per_word=ROWS_PER_WORD, **more)
     size = taken.pop("codebook_size")
-    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(vectors) if size is None else size)
+    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(len(vectors)) if size is None else size)
     whole_number("rows_per_word", taken["rows_per_word"], 1)
     equal_parts(kind, vectors.shape[1], len(sizes))
     enough_items(kind, vectors, sizes)

@@ -59,7 +59,7 @@ def fit(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: Fit
         rows_per_word=residual.ROWS_PER_WORD,
     )  # fmt: skip
     size = taken.pop("codebook_size")
-    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(vectors) if size is None else size)
+    sizes = digit_sizes(taken.pop("codebooks"), fitting_size(len(vectors)) if size is None else size)
     for name, least in (("beam", 1), ("refine", 0), ("iterations", 1), ("rows_per_word", 1)):
         whole_number(name, taken[name], least)
     if taken["beam"] > LARGEST_BEAM:
