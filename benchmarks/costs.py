@@ -12,10 +12,6 @@ docs/costs.md. About six minutes of an idle core, most of them building graphs.
 
 from __future__ import annotations
 
-from sparcode.eval.machine import git_commit, machine_info, pin_environment
-
-pin_environment()  # before numpy is imported
-
 import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,7 +20,7 @@ from typing import Any
 
 from costing import curves, fits, page
 
-from sparcode.eval.machine import one_thread
+from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,11 +9,6 @@ the system takes back when it needs them. The other kinds of file are measured w
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import json
 import subprocess
@@ -24,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from shared import ROOT, Results, Row, table
 
+from sparcode.eval.machine import one_thread
 from sparcode.semantic_id.embeddings import from_arrays, write_embeddings
 
 READER = """
@@ -55,6 +51,7 @@ print(json.dumps({"rows": len(found), "width": found.width, "seconds": seconds, 
 """
 
 
+@one_thread()
 def main(arguments: list[str] | None = None) -> Results:
     """Write, read and measure every kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

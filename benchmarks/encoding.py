@@ -16,11 +16,6 @@ Every answer is compared with a plain one first.
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import time
 from collections.abc import Callable
@@ -32,6 +27,7 @@ from numba import njit
 from shared import ROOT, Results, Row, table
 
 from sparcode.eval.latency import collector_off
+from sparcode.eval.machine import one_thread
 from sparcode.index.encoder import Encoder
 from sparcode.index.encoder_codes import product_codes
 from sparcode.index.encoder_shapes import tokenizer_shapes
@@ -46,6 +42,7 @@ INNER = 50
 """Kernel calls inside one compiled call."""
 
 
+@one_thread()
 def main(arguments: list[str] | None = None) -> Results:
     """Measure all rows, print and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

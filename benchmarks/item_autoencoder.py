@@ -8,11 +8,6 @@ what the kernel calls the largest resident set, less that of a process that has 
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import json
 import resource
@@ -24,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from shared import ROOT, Results, Row, table
+
+from sparcode.eval.machine import one_thread
 
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "RQ-VAE 4 x 256": ("rq-vae", {"codebooks": 4, "codebook_size": 256}),
@@ -37,6 +34,7 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
 ENCODED = 20_000
 
 
+@one_thread("torch")
 def main(arguments: list[str] | None = None) -> Results | None:
     """Measure every cell, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,11 +9,6 @@ candidates of a query, kinds interleaved call by call. (``query.item_vectors`` c
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +19,7 @@ from shared import ROOT, Results, Row, table
 
 from sparcode.errors import DataError
 from sparcode.eval.evaluate import take
+from sparcode.eval.machine import one_thread
 from sparcode.eval.metrics import overlap, per_query_metrics
 from sparcode.index.arrays import open_encoder_files
 from sparcode.index.item_vectors import KINDS, stored_arrays
@@ -33,6 +29,7 @@ from sparcode.run import Run
 from sparcode.types import Queries
 
 
+@one_thread()
 def main(arguments: list[str] | None = None) -> Results:
     """Measure every kind on one run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,11 +10,6 @@ allocation by an unchecked size fails.
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import argparse
 import faulthandler
 import multiprocessing
@@ -29,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sparcode.eval.machine import git_commit, machine_info
+from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json
 from tests.index.mutation_checks import Bench
 from tests.index.mutations import ACCIDENTS, KINDS, case
@@ -130,6 +125,7 @@ def report(seed: int, first: int, outcome: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@one_thread()
 def main(given: list[str] | None = None) -> dict[str, Any]:
     """Try the cases, print a table and write the JSON; returns the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

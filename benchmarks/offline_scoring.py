@@ -18,13 +18,9 @@ linearly in codes. (Slices of items do not extrapolate: short of a million items
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -36,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.eval.machine import git_commit, machine_info
+from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json
 from sparcode.index.codes import decode
 from sparcode.index.likelihood import LikelihoodScorer
@@ -109,7 +105,6 @@ def torch_hadamard(rescorer: Rescorer, scorer: CodeScorer, codes: np.ndarray) ->
     """Return the torch formulations; each scores one item and returns how many pairs that were."""
     import torch
 
-    torch.set_num_threads(1)
     vectors, books = torch.from_numpy(decode(codes[:8192], scorer.codebooks, "product")), torch.tensor(scorer.codebooks)
     items, kc = torch.tensor(rescorer.flat[:8]), rescorer.item_tokens_per_item
     first, bias, out = (torch.tensor(x) for x in (rescorer.item_weight, rescorer.first_bias, rescorer.out_weight))
@@ -145,7 +140,6 @@ def torch_dot(rescorer: Rescorer, scorer: CodeScorer, codes: np.ndarray) -> dict
     """Return the matrix product of items and decoded codes in torch."""
     import torch
 
-    torch.set_num_threads(1)
     items = torch.tensor(rescorer.flat[:256])
     vectors = torch.from_numpy(decode(codes, scorer.codebooks, "product")[:16384]).T.contiguous()
     scores = torch.empty(256, 2048)
@@ -208,6 +202,7 @@ def in_its_own_process(setting: tuple[str, int, int, int]) -> Row:
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
+@one_thread("torch")
 def main() -> None:
     """Run all settings and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -13,8 +13,6 @@ import argparse
 import shutil
 from pathlib import Path
 
-from sparcode.eval.machine import pin_environment
-
 NOTES = ("<!-- notes:begin -->", "<!-- notes:end -->")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +49,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "scale")
     parser.add_argument("--no-publish", action="store_true", help="leave the repository as it is")
     arguments = parser.parse_args()
-    pin_environment()  # before numpy is imported
     from sparcode.scale.benchmark import run_scale_benchmark, sizes_of
 
     run_scale_benchmark(sizes_of(arguments.sizes), arguments.out, report=lambda line: print(line, flush=True))

@@ -12,11 +12,6 @@ are the control rows.
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import hashlib
 import time
@@ -34,6 +29,7 @@ from sparcode.data.dataset import load_dataset
 from sparcode.data.storage import Dataset
 from sparcode.data.tables import read_tables
 from sparcode.errors import DataError, QueryError
+from sparcode.eval.machine import one_thread
 from sparcode.semantic_id.embeddings import Embeddings
 from sparcode.semantic_id.report import report
 from sparcode.semantic_id.sources import AUTO, Items, Sources, embed, open_items
@@ -92,6 +88,7 @@ class World:
     held_out: Sequences
 
 
+@one_thread("torch")
 def main(arguments: list[str] | None = None) -> Results:
     """Fit and measure every method, source and seed; print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -35,9 +35,6 @@ def benchmark_command(
     With --scale no run is needed: worlds of the given sizes are drawn, a model is trained on a sample of users, and
     every engine that is installed is built, tuned and timed. What is finished is kept, so a stopped benchmark goes on.
     """
-    from sparcode.eval.machine import pin_environment
-
-    pin_environment()  # before numpy is imported: every system is measured on one thread
     if scale is not None:
         if run is not None or json is not None or out is None:
             raise typer.BadParameter("--scale needs --out DIR and takes neither RUN nor --json")

@@ -18,6 +18,9 @@ USER = "1"
 
 def main() -> None:
     """Fetch, train, build the index, recommend, explain, benchmark."""
+    from sparcode.threads import set_environment_defaults
+
+    set_environment_defaults()
     command("data", "fetch", NAME)
     command("data", "validate", NAME)
     chosen = ("--config", str(CONFIG)) if CONFIG.is_file() else ()

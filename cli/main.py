@@ -74,6 +74,9 @@ def root(
 
 def run() -> None:
     """Entry point of the console script."""
+    from sparcode.threads import set_environment_defaults
+
+    set_environment_defaults()  # no numeric library is loaded yet
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a title must not end a command where the terminal lacks its letters
             stream.reconfigure(errors="backslashreplace")

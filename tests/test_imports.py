@@ -17,7 +17,7 @@ HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "ri
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
-GROUND = {"types", "errors", "config", "seeding", "files"}
+GROUND = {"types", "errors", "config", "seeding", "files", "threads"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "config_keys": {"config", "errors"},

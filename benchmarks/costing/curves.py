@@ -11,6 +11,7 @@ import numpy as np
 from costing import formulas, worlds
 from costing.beam import BeamSearch
 from costing.timing import Subject, medians
+from sparcode.eval.machine import one_thread
 from sparcode.index.layout import Index
 from sparcode.index.scoring import CodeScorer
 from sparcode.index.searcher import Searcher
@@ -113,11 +114,11 @@ def scans(plan: Plan) -> list[Subject]:
     return subjects
 
 
+@one_thread()
 def hnsw_graphs(plan: Plan) -> tuple[dict[int, Any], list[Point]]:
     """Build one graph and keep a copy of it at every n; return the copies and the processor seconds up to each."""
     import faiss
 
-    faiss.omp_set_num_threads(1)
     found, _ = worlds.vectors(max(plan.items), plan.width, plan.queries)
     graph = faiss.IndexHNSWFlat(plan.width, LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = EF_CONSTRUCTION

@@ -1,9 +1,7 @@
-"""What a measurement ran on, and how threads were pinned. Imports nothing heavy."""
+"""What a measurement ran on, and one thread for its time. Imports nothing heavy."""
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -14,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sparcode.threads import available_cpus, limited
+
 _LIBRARIES = ("numpy", "numba", "pyarrow", "safetensors", "faiss-cpu", "hnswlib", "torch")
-_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def machine_info() -> dict[str, Any]:
@@ -23,7 +22,7 @@ def machine_info() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": available_cpus(),
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
@@ -41,69 +40,14 @@ def git_commit(folder: Path | None = None) -> str | None:
     return None
 
 
-def pin_environment() -> None:
-    """Ask every numeric library for one thread; works only before numpy is imported (a command's first line)."""
-    for name in _VARIABLES:
-        os.environ.setdefault(name, "1")
-
-
 @contextmanager
-def one_thread() -> Iterator[dict[str, str]]:
-    """Run the block with one thread in BLAS, numba and faiss; yield how each was pinned; restore afterwards."""
-    how: dict[str, str] = {}
-    restore = [step for name, pin in _PINS.items() if (step := _try_pin(name, pin, how)) is not None]
-    try:
+def one_thread(*load: str) -> Iterator[dict[str, str]]:
+    """Run the block with one thread in BLAS, numba, faiss and torch; yield how each was pinned; restore afterwards.
+
+    ``load``: more modules that the block will import and that bring thread pools of their own. Also a decorator.
+    """
+    with limited(1, ("numpy", "scipy.linalg", "numba", "faiss", *load)) as how:
         yield how
-    finally:
-        for step in restore:
-            step()
-
-
-def _try_pin(name: str, pin: Any, how: dict[str, str]) -> Any:
-    try:
-        restore, how[name] = pin()
-    except (ImportError, OSError, AttributeError):
-        variable = os.environ.get("OPENBLAS_NUM_THREADS" if name == "blas" else "OMP_NUM_THREADS")
-        how[name] = f"not pinned; environment says {variable or 'nothing'}" if name == "blas" else "not loaded"
-        return None
-    return restore
-
-
-def _pin_blas() -> tuple[Any, str]:
-    try:
-        limits = importlib.import_module("threadpoolctl").threadpool_limits(1)
-        return limits.restore_original_limits, "1 (threadpoolctl)"
-    except ImportError:
-        return _pin_bundled_openblas()
-
-
-def _pin_bundled_openblas() -> tuple[Any, str]:
-    # numpy's wheels bundle OpenBLAS with prefixed names; the setter takes effect at once, unlike the environment.
-    folder = Path(importlib.import_module("numpy").__file__ or "").parent.parent / "numpy.libs"
-    paths = sorted(folder.glob("libscipy_openblas64_*"))
-    if not paths:
-        raise ImportError("numpy bundles no OpenBLAS")
-    library = ctypes.CDLL(str(paths[0]))
-    before = library.scipy_openblas_get_num_threads64_()
-    library.scipy_openblas_set_num_threads64_(1)
-    return (lambda: library.scipy_openblas_set_num_threads64_(before)), "1 (openblas)"
-
-
-def _pin_numba() -> tuple[Any, str]:
-    numba = importlib.import_module("numba")
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    return (lambda: numba.set_num_threads(before)), "1"
-
-
-def _pin_faiss() -> tuple[Any, str]:
-    faiss = importlib.import_module("faiss")
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    return (lambda: faiss.omp_set_num_threads(before)), "1"
-
-
-_PINS = {"blas": _pin_blas, "numba": _pin_numba, "faiss": _pin_faiss}
 
 
 def _cpu_model() -> str:

@@ -6,13 +6,13 @@ runner and any number of workers give the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from sparcode.errors import ConfigError, SparcodeError
+from sparcode.threads import available_cpus
 
 RUNNERS = ("serial", "threads", "processes")
 
@@ -69,4 +69,4 @@ def build_runner(name: str, workers: int | None = None) -> Runner:
         raise ConfigError(f"{workers} workers asked for, expected at least 1")
     if name == "serial":
         return SerialRunner()
-    return PoolRunner(name, workers or len(os.sched_getaffinity(0)))
+    return PoolRunner(name, workers or available_cpus())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import ConfigError, MissingExtraError
-from sparcode.eval.machine import git_commit, machine_info
+from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json, write_text
 from sparcode.run import Run
 from sparcode.scale.dense_cells import DenseCells
@@ -57,10 +57,11 @@ def sizes_of(text: str) -> list[int]:
     return sizes
 
 
+@one_thread("torch")
 def run_scale_benchmark(
     sizes: Sequence[int], out: Path, *, interaction: float = 0.5, seed: int = 0, report: Report = print
 ) -> dict[str, Any]:
-    """Measure worlds of the given sizes and write ``scale.json``, ``scale.md`` and plots into ``out``."""
+    """Measure worlds of the given sizes in one thread; write ``scale.json``, ``scale.md`` and plots into ``out``."""
     from sparcode.report.scale_plots import plot_scale
     from sparcode.report.scale_tables import scale_markdown
 

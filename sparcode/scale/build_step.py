@@ -6,16 +6,16 @@ import resource
 import sys
 from pathlib import Path
 
-from sparcode.eval.machine import pin_environment
+from sparcode.eval.machine import one_thread
 
 
 def main(folder: str) -> None:
     """Build with one thread; ``RUN/build_step.json`` gets ``peak_bytes``, the largest resident set of the process."""
-    pin_environment()  # before numpy is imported
     from sparcode.files import write_json
     from sparcode.index.build import build_index
 
-    build_index(folder)
+    with one_thread():
+        build_index(folder)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     write_json(Path(folder) / "build_step.json", {"peak_bytes": peak, "threads": 1})

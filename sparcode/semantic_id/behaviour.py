@@ -17,8 +17,6 @@ runs on one thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +25,7 @@ from numba import njit
 
 from sparcode.errors import DataError
 from sparcode.seeding import derive, generator
+from sparcode.threads import limited
 from sparcode.types import Sequences
 
 Method = Literal["counts", "item2vec"]
@@ -124,7 +123,7 @@ def factorised(matrix: Pairs, width: int, seed: int) -> np.ndarray:
     count = len(matrix.indptr) - 1
     size = min(width + _OVERSAMPLED, count)
     basis = generator(seed, "behaviour", "subspace").normal(size=(count, size))
-    with one_thread():
+    with limited(1):  # sums then round alike on machines with more cores
         for _ in range(_POWER_STEPS):
             basis, _ = np.linalg.qr(multiply(matrix, basis))
         inner = basis.T @ multiply(matrix, basis)
@@ -163,17 +162,6 @@ def item2vec(sequences: Sequences, item_count: int, options: BehaviourOptions, s
             noise, state, options.window, options.negatives, first, last,
         )  # fmt: skip
     return vectors
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold BLAS to one thread where that can be done: sums then round alike on machines with more cores."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        threadpool_limits = None
-    with nullcontext() if threadpool_limits is None else threadpool_limits(1):
-        yield
 
 
 @njit(cache=True, nogil=True)

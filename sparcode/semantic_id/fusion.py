@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from sparcode.errors import DataError
-from sparcode.semantic_id.behaviour import one_thread
 from sparcode.semantic_id.embedding_checks import blocks
+from sparcode.threads import limited
 
 How = Literal["concat", "project"]
 HOW = ("concat", "project")
@@ -65,7 +65,7 @@ class Directions:
 
         The sign of each is that of its largest coefficient.
         """
-        with one_thread():
+        with limited(1):
             mean = vectors.mean(axis=0, dtype=np.float64)
             covariance = np.zeros((vectors.shape[1], vectors.shape[1]))
             for block in blocks(*vectors.shape):
@@ -81,7 +81,7 @@ class Directions:
     def apply(self, vectors: np.ndarray) -> np.ndarray:
         """Return float32 (n, w)."""
         result = np.empty((len(vectors), self.matrix.shape[1]), np.float32)
-        with one_thread():
+        with limited(1):
             for block in blocks(*vectors.shape):
                 result[block] = (vectors[block] - self.mean) @ self.matrix
         return result

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,22 +35,11 @@ def test_threads_are_pinned_and_restored() -> None:
 def test_what_cannot_be_pinned_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(machine, "_pin_bundled_openblas", lambda: (_ for _ in ()).throw(ImportError()))
-    monkeypatch.setitem(machine._PINS, "blas", machine._pin_blas)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     with machine.one_thread() as how:
         pass
     assert how == {"blas": "not pinned; environment says nothing", "numba": "1", "faiss": "not loaded"}
-
-
-def test_environment_is_set_only_where_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    monkeypatch.setenv("MKL_NUM_THREADS", "1")
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
-    machine.pin_environment()
-    assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 
 
 def test_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:
