@@ -92,7 +92,7 @@ def _compare(seed: str, parts: Sequence[Arrays], ours: str, theirs: str, metric:
     # Users stand in the order of their ids whatever the seed, so that their values can be averaged place by place.
     assert all(np.array_equal(part["users"], parts[0]["users"]) for part in parts), "seeds hold different users"
     a, b = (np.mean([part[f"{name}:{metric}"] for part in parts], axis=0) for name in (ours, theirs))
-    return Paired(seed, float(a.mean()), float(b.mean()), paired_difference(a, b))
+    return Paired(seed, float(a.mean()), float(b.mean()), paired_difference(a, b, users=parts[0]["users"]))
 
 
 def figure(row: Row, system: str, metric: str) -> float | None:

@@ -2,7 +2,7 @@
 
 For every seed: train sparcode and the two-tower with the same encoder, loop and budget, build the index with the
 configured policy, evaluate all retrievers on test. Reported: means over seeds, the paired bootstrap interval of
-NDCG@10 sparcode minus two-tower (exact search) of each seed, the same pooled (each user's difference averaged over
+NDCG@10 sparcode minus two-tower (exact search) of each seed, the same pooled (each query's difference averaged over
 the seeds, then users resampled), seconds and positions/s of training, share of padding. Finished runs are reused,
 finished seeds are not measured again.
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,9 @@ from sparcode.config import Config, updated
 from sparcode.eval.bootstrap import paired_difference
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, exhaustive_sample
 from sparcode.eval.machine import one_thread
+from sparcode.eval.pairing import ordinals
 from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
-from sparcode.index.arrays import Arrays, read_arrays, write_arrays
+from sparcode.index.arrays import read_arrays, write_arrays
 from sparcode.index.build import build_index
 from sparcode.retrievers.registry import default_retrievers, open_retrievers
 from sparcode.run import Run
@@ -34,7 +34,7 @@ OURS, THEIRS = "sparcode", "two-tower"
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 BUILT = ("policy", "codes", "density_percent", "cache_bytes", "postings_per_query", "empty_lists", "build_s")
 VALUES = "seeds_ndcg.safetensors"
-"""Per-user NDCG@10 of a seed, kept in its run: users (B,) int32, and (B,) float64 by retriever."""
+"""Per-query NDCG@10 of a seed, kept in its run: users (B,) int32, and (B,) float64 by retriever."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Results:
@@ -96,19 +96,19 @@ def _evaluated(run: Run, names: list[str]) -> list[EvaluationResult]:
 
 
 def pooled(rows: list[Row], work: Path) -> Row:
-    """Average each user's values over the seeds, then bootstrap the users: means, difference, interval."""
+    """Average each query's values over the seeds, then bootstrap the users: means, difference, interval."""
     parts = [read_arrays(work / row["config"]["folder"] / VALUES) for row in rows]
-    users = reduce(np.intersect1d, [part["users"] for part in parts])
-    means = []
-    for name in (OURS, THEIRS):
-        means.append(np.mean([_values_of(part, name, users) for part in parts], axis=0))
-    difference = paired_difference(*means)._asdict()
-    return {OURS: float(means[0].mean()), THEIRS: float(means[1].mean()), "users": len(users), "difference": difference}
-
-
-def _values_of(part: Arrays, name: str, users: np.ndarray) -> np.ndarray:
-    _, places, _ = np.intersect1d(part["users"], users, return_indices=True)
-    return np.asarray(part[name][places])
+    # Item ids differ between seeds, so that a query is known by its user and its place among the user's.
+    keys = [list(zip(part["users"].tolist(), ordinals(part["users"]).tolist(), strict=True)) for part in parts]
+    queries = sorted(set(keys[0]).intersection(*keys[1:]))
+    places = [[{key: row for row, key in enumerate(own)}[key] for key in queries] for own in keys]
+    means = [
+        np.mean([part[name][rows] for part, rows in zip(parts, places, strict=True)], axis=0) for name in (OURS, THEIRS)
+    ]
+    users = np.array([user for user, _ in queries])
+    difference = paired_difference(*means, users=users)._asdict()
+    figures = {OURS: float(means[0].mean()), THEIRS: float(means[1].mean())}
+    return figures | {"users": len(np.unique(users)), "queries": len(queries), "difference": difference}
 
 
 def markdown_of(rows: list[Row], work: Path) -> str:

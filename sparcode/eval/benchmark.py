@@ -99,6 +99,7 @@ def _row(
         "metrics": result.metrics,
         "intervals": {name: list(interval) for name, interval in result.intervals.items()},
         "queries": len(result.evaluation_set),
+        "users": len(np.unique(result.evaluation_set.users)),
         "fill_rate": result.fill_rate,
         "index_recall": recall,
         "cache_bytes": system.cache_bytes,

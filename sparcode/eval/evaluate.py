@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from sparcode.errors import DataError
 from sparcode.eval.bootstrap import Difference, Interval, paired_difference, percentile_intervals
 from sparcode.eval.metrics import coverage, per_query_metrics, target_ranks
+from sparcode.eval.pairing import common_queries
 from sparcode.files import atomic_path
 from sparcode.seeding import generator
 from sparcode.types import NO_ITEM, EvaluationSet, Queries, Retriever
@@ -35,9 +36,9 @@ class ExternalIds(Protocol):
 class EvaluationResult:
     """What one retriever did on one evaluation set.
 
-    ``metrics``: means over queries (coverage: over the catalogue); ``intervals``: 95 % bootstrap intervals of those
-    that are means. ``values``: (B,) float64 a metric. ``ids``: (B, K) int32 results. ``ranks``: (targets,) int64, the
-    rank of each target among the items a query may be given, -1 beyond K. mrr is over the K results.
+    ``metrics``: means over queries (coverage: over the catalogue); ``intervals``: 95 % bootstrap intervals over users
+    of those that are means. ``values``: (B,) float64 a metric. ``ids``: (B, K) int32 results. ``ranks``: (targets,)
+    int64, the rank of each target among the items a query may be given, -1 beyond K. mrr is over the K results.
     ``repeats``: targets already in the history, which count as misses unless seen items are included.
     ``fill_rate``: share of the first ``cutoffs[0]`` places filled in by popularity.
     """
@@ -60,6 +61,7 @@ class EvaluationResult:
             "retriever": self.retriever,
             "metrics": self.metrics,
             "queries": len(self.evaluation_set),
+            "users": len(np.unique(self.evaluation_set.users)),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "repeats": self.repeats,
             "fill_rate": self.fill_rate,
@@ -100,7 +102,7 @@ def evaluate(
     return EvaluationResult(
         retriever=retriever.name,
         metrics=metrics,
-        intervals=percentile_intervals(values, seed=seed, resamples=resamples),
+        intervals=percentile_intervals(values, seed=seed, resamples=resamples, users=evaluation_set.users),
         values=values,
         ids=ids,
         ranks=target_ranks(ids, *targets),
@@ -117,11 +119,13 @@ def evaluation_json(split: str, results: list[EvaluationResult]) -> dict[str, An
 
 
 def compare(a: EvaluationResult, b: EvaluationResult, metric: str = "ndcg@10", *, seed: int = 0) -> Difference:
-    """Return the paired difference a - b of one metric over the users both results hold."""
-    users, in_a, in_b = np.intersect1d(a.evaluation_set.users, b.evaluation_set.users, return_indices=True)
-    if len(users) == 0:
-        raise DataError(f"{a.retriever} and {b.retriever} were evaluated on different users; nothing to compare")
-    return paired_difference(a.values[metric][in_a], b.values[metric][in_b], seed=seed)
+    """Return the paired difference a - b of one metric over the queries both results hold, its interval over users.
+
+    A sample is compared on its own queries. Raises DataError when the sets are not of one split.
+    """
+    in_a, in_b = common_queries(a.evaluation_set, b.evaluation_set, (a.retriever, b.retriever))
+    users = a.evaluation_set.users[in_a]
+    return paired_difference(a.values[metric][in_a], b.values[metric][in_b], seed=seed, users=users)
 
 
 def count_repeats(evaluation_set: EvaluationSet) -> int:
