@@ -45,10 +45,12 @@ def benchmark_command(
     if run is None:
         raise typer.BadParameter("give RUN, or --scale N,N,... and --out DIR")
     from sparcode.eval.run import benchmark_run
-    from sparcode.report.tables import benchmark_rows
+    from sparcode.report.tables import benchmark_notes, benchmark_rows
 
     # The file is written with table and plots beside it; without one they go to RUN/report.
     file = None if json in (None, STDOUT) else json
     document = benchmark_run(run, json=file, progress=note)
     if file is not None or not in_json(document, json):
         print_table(*benchmark_rows(document))
+    for line in benchmark_notes(document):
+        note(line)

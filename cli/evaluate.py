@@ -46,7 +46,7 @@ def evaluate_command(
     recall, NDCG, precision, hit rate, MRR and coverage, ranking the whole catalogue for every user.
     """
     from sparcode.eval.run import evaluate_run
-    from sparcode.report.tables import evaluation_rows
+    from sparcode.report.tables import evaluation_notes, evaluation_rows
 
     if per_query is not None:
         options.require_ending(per_query, (".parquet", ".pq"), "--per-query")
@@ -55,6 +55,5 @@ def evaluate_command(
     )
     if not in_json(document, json):
         print_table(*evaluation_rows(document))
-    for result in document["results"]:
-        if result.get("note"):
-            note(f"{result['retriever']}: {result['note']}")
+    for line in evaluation_notes(document):
+        note(line)

@@ -144,7 +144,8 @@ def _pools(load: Iterable[str]) -> Iterator[_Pool]:
         if module is None or (name == "numba" and "numba" not in load and not _numba_runs()):
             continue
         most = module.config.NUMBA_NUM_THREADS if name == "numba" else sys.maxsize
-        yield _Pool(name, *(getattr(module, function) for function in interface), most)
+        read, write = (getattr(module, function) for function in interface)
+        yield _Pool(name, read, write, most)
     with suppress(ImportError):
         for library in importlib.import_module("threadpoolctl").ThreadpoolController().lib_controllers:
             yield _Pool(library.user_api, library.get_num_threads, library.set_num_threads, through=" (threadpoolctl)")

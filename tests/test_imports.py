@@ -30,7 +30,7 @@ ARROWS = {
     "index": GROUND | {"data", "quantize", "run"},
     "retrievers": GROUND | {"data", "index", "quantize", "eval", "run"},
     "eval": GROUND | {"data", "run"},
-    "report": GROUND | {"eval"},
+    "report": GROUND | {"data", "eval"},
     "scale": GROUND | {"data", "quantize", "index", "retrievers", "eval", "report", "run"},
     "api": GROUND | {"data", "index", "run"},
     "__init__": set(),

@@ -81,6 +81,7 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
 
 def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None = None) -> Prepared:
     """Clean, split and number the events of the tables (the part ``validate`` shares)."""
+    from sparcode.data.accounting import account, split_warnings
     from sparcode.data.cleaning import clean
     from sparcode.data.split import TRAIN, split_events
 
@@ -100,6 +101,10 @@ def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None 
     if like is not None:
         summary["new_users"], summary["new_items"] = new_users, new_items
     summary["split"] = {"by": config.split_by, **split.summary}
+    summary["parts"] = account(events, split)
+    for text in split_warnings(events, split, config.split_by):
+        summary["warnings"].append(text)
+        warnings.warn(text, UserWarning, stacklevel=2)
     return Prepared(events, split, item_ids, user_ids, summary)
 
 

@@ -90,11 +90,8 @@ def by_column(events: Interactions, seed: int) -> Split:
     Those users: a seeded tenth of the users with at least 2 training events, but at least 1,000 of them.
     """
     assert events.splits is not None
-    unknown = [name for name in events.split_names if name.strip().lower() not in _NAMES]
-    if unknown:
-        listed = ", ".join(repr(name) for name in unknown[:5])
-        raise DataError(f"split column holds {listed}; expected train, valid (validation, val, dev) and test")
-    codes = np.array([_NAMES[name.strip().lower()] for name in events.split_names], dtype=np.int8)
+    _require_known(events)
+    codes = np.array([_NAMES.get(name.strip().lower(), TRAIN) for name in events.split_names], dtype=np.int8)
     part = codes[events.splits]
     if (part == VALIDATION).any():
         return Split(part)
@@ -108,18 +105,26 @@ def evaluation_set(events: Interactions, split: Split, which: int) -> Evaluation
 
     The history of a query is everything of the earlier parts. Users with such a history give one query: targets are
     their distinct events of the part, in order. Users without (sessions that are in the part as a whole) give one
-    query for every prefix: target is the next event; only for a split by column. Times: of the first target.
+    query for every prefix: target is the next event; not for a cut in time. Times: of the first target.
     """
-    earlier = split.part < which
-    mine = split.part == which
-    users = len(events.user_ids)
-    history = np.bincount(events.users[earlier], minlength=users)
-    wanted = np.bincount(events.users[mine], minlength=users)
-    known = (history > 0) & (wanted > 0)
+    earlier, mine = split.part < which, split.part == which
+    known, sessions = asked_users(events, split, which)
     queries = _queries_of_users(events, earlier, mine, known, split.cuts.get(which))
-    if not split.cuts and which == TEST:
-        queries = _merge(queries, _queries_of_prefixes(events, mine, (history == 0) & (wanted > 1)))
+    if sessions.any():
+        queries = _merge(queries, _queries_of_prefixes(events, mine, sessions))
     return queries if len(queries) else None
+
+
+def asked_users(events: Interactions, split: Split, which: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two masks (users,): who gives one query after a history, and whose whole session is asked by prefixes.
+
+    Nobody else is asked: with a cut in time users without a history, otherwise those whose only event is in the part.
+    """
+    users = len(events.user_ids)
+    history = np.bincount(events.users[split.part < which], minlength=users)
+    wanted = np.bincount(events.users[split.part == which], minlength=users)
+    sessions = (history == 0) & (wanted > 1) if not split.cuts else np.zeros(users, bool)
+    return (history > 0) & (wanted > 0), sessions
 
 
 def row_pointers(rows: np.ndarray, count: int) -> np.ndarray:
@@ -133,6 +138,24 @@ def _cut_time(ordered: np.ndarray, cut: float) -> float:
     if cut <= 0 or not np.isfinite(cut):
         raise DataError(f"--time-cut {cut}: expected a share between 0 and 1 or a timestamp")
     return float(ordered[min(int(cut * len(ordered)), len(ordered) - 1)]) if cut <= 1 else float(cut)
+
+
+def _require_known(events: Interactions) -> None:
+    """Raise DataError for values of the split column that name no part, with the number of their rows."""
+    assert events.splits is not None
+    counts = np.bincount(events.splits, minlength=len(events.split_names)).tolist()
+    named = zip(events.split_names, counts, strict=True)
+    unknown = [(name, count) for name, count in named if count and name.strip().lower() not in _NAMES]
+    if not unknown:
+        return
+    listed = ", ".join(repr(name) for name, _ in unknown[:5])
+    rows = ", ".join(
+        f"{name!r} in {count:,} rows" if name else f"no value in {count:,} rows" for name, count in unknown
+    )
+    raise DataError(
+        f"split column holds {listed}; expected train, valid (validation, val, dev) and test; found {rows[:200]} "
+        f"of {len(events):,}: name their part, or leave them out with --where"
+    )
 
 
 def _last_training_events(events: Interactions, part: np.ndarray, seed: int) -> np.ndarray:
@@ -152,7 +175,7 @@ def _queries_of_users(
     rank = np.full(len(known), -1, dtype=np.int64)
     rank[users] = np.arange(len(users))
     seen = earlier & known[events.users]
-    targets = _first_occurrences(events, np.flatnonzero(mine & known[events.users]))
+    targets = first_occurrences(events, np.flatnonzero(mine & known[events.users]))
     target_indptr = row_pointers(rank[events.users[targets]], len(users))
     times = None
     if events.times is not None:
@@ -161,7 +184,8 @@ def _queries_of_users(
     return EvaluationSet(users.astype(np.int32), queries, target_indptr, events.items[targets])
 
 
-def _first_occurrences(events: Interactions, positions: np.ndarray) -> np.ndarray:
+def first_occurrences(events: Interactions, positions: np.ndarray) -> np.ndarray:
+    """Return those of the positions that hold the first event of their user and item, in order."""
     keys = events.users[positions].astype(np.int64) * len(events.item_ids) + events.items[positions]
     first = np.unique(keys, return_index=True)[1]
     return positions[np.sort(first)]

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from sparcode.config import DataConfig
+from sparcode.data.accounting import REASONS as SPLIT_REASONS
 from sparcode.data.dataset import Prepared, prepare
 from sparcode.data.interactions import Interactions
+from sparcode.data.repeats import count_repeats as repeated_targets
+from sparcode.data.repeats import repeats_line
 from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
 from sparcode.data.tables import Tables, read_tables
 
@@ -21,7 +24,9 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
     """Return a JSON-able report on DATA; what cannot be used at all raises DataError, as in training.
 
     ``repeats``: events whose user had the item before (at another time). ``ties``: events at the time of the event
-    before them. ``dropped``: rows by reason. ``held_out_only_train``: users that train but give no test query.
+    before them. ``dropped``: rows by reason. ``parts``: where the events that are left go (``accounting.account``).
+    ``held_out_only_train``: users that train but give no test query. ``..._targets_in_history``: targets that count
+    as misses unless seen items are ranked.
     """
     tables = read_tables(data, config.columns.values())
     prepared = prepare(tables, config, seed)
@@ -49,6 +54,7 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
         "one_event_users": int((per_user == 1).sum()),
         "users_with_under_3_events": int((per_user < 3).sum()),
         "split": summary["split"] | _parts(prepared),
+        "parts": summary["parts"],
         "metadata": _metadata(tables, prepared, config.text_width),
         "warnings": summary["warnings"],
     }
@@ -76,6 +82,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     ]
     if report["items_without_event"]:
         lines.append(f"catalogue {report['items_without_event']:,} of the items have no event (known by content)")
+    lines += [f"repeats   {line}" for line in _repeat_lines(split)]
     lines += [f"dropped   {line}" for line in _dropped_lines(report)]
     for role, table in report["metadata"].items():
         lines.append(
@@ -115,23 +122,15 @@ def _parts(prepared: Prepared) -> dict[str, int]:
     events, split = prepared.events, prepared.split
     result = {"train_events": int((split.part == TRAIN).sum())}
     tested = np.zeros(0, dtype=np.int32)
-    repeats = 0
     for name, which in (("validation", VALIDATION), ("test", TEST)):
         held = evaluation_set(events, split, which)
         result[f"{name}_queries"] = 0 if held is None else len(held)
+        result[f"{name}_targets"] = 0 if held is None else len(held.target_items)
+        result[f"{name}_targets_in_history"] = 0 if held is None else repeated_targets(held)
         if held is not None and which == TEST:
             tested = held.users
-            repeats = _targets_seen(held, len(prepared.item_ids))
     result["held_out_only_train"] = len(prepared.user_ids) - len(np.unique(tested))
-    result["test_targets_in_history"] = repeats
     return result
-
-
-def _targets_seen(held: Any, items: int) -> int:
-    rows = np.arange(len(held))
-    history = np.repeat(rows, np.diff(held.queries.indptr)) * items + held.queries.items
-    targets = np.repeat(rows, np.diff(held.target_indptr)) * items + held.target_items
-    return int(np.isin(targets, history).sum())
 
 
 def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, Any]:
@@ -185,11 +184,18 @@ def _dropped_lines(report: dict[str, Any]) -> list[str]:
             f"{split['held_out_only_train']:,} users give no test query and only train "
             f"({report['users_with_under_3_events']:,} have fewer than 3 events, {report['one_event_users']:,} one)"
         )
-    if split["test_targets_in_history"]:
-        lines.append(
-            f"{split['test_targets_in_history']:,} test targets are already in the history: they count as misses"
-        )
+    lines += [f"{count:,} {SPLIT_REASONS[reason]}" for reason, count in report["parts"]["dropped"].items()]
     return lines or ["nothing"]
+
+
+def _repeat_lines(split: dict[str, Any]) -> list[str]:
+    lines = []
+    for name in ("validation", "test"):
+        repeats, targets = split[f"{name}_targets_in_history"], split[f"{name}_targets"]
+        if repeats:
+            remedy = "train with --set query.include_seen=true, or evaluate --include-seen, to rank them"
+            lines.append(repeats_line(repeats, targets, f"{name} targets", remedy))
+    return lines
 
 
 def _features(table: dict[str, Any]) -> str:

@@ -100,6 +100,8 @@ def _row(
         "intervals": {name: list(interval) for name, interval in result.intervals.items()},
         "queries": len(result.evaluation_set),
         "users": len(np.unique(result.evaluation_set.users)),
+        "targets": len(result.evaluation_set.target_items),
+        "repeats": result.repeats,
         "fill_rate": result.fill_rate,
         "index_recall": recall,
         "cache_bytes": system.cache_bytes,

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparcode.data.repeats import count_repeats
 from sparcode.errors import DataError
 from sparcode.eval.bootstrap import Difference, Interval, paired_difference, percentile_intervals
 from sparcode.eval.metrics import coverage, per_query_metrics, target_ranks
@@ -53,6 +54,7 @@ class EvaluationResult:
     repeats: int
     fill_rate: float
     note: str | None = None
+    include_seen: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +65,9 @@ class EvaluationResult:
             "queries": len(self.evaluation_set),
             "users": len(np.unique(self.evaluation_set.users)),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "targets": len(self.evaluation_set.target_items),
             "repeats": self.repeats,
+            "include_seen": self.include_seen,
             "fill_rate": self.fill_rate,
         }
         if self.note:
@@ -110,6 +114,7 @@ def evaluate(
         repeats=count_repeats(evaluation_set),
         fill_rate=float((filled[:, : cutoffs[0]] & shown).sum() / max(shown.sum(), 1)),
         note=note,
+        include_seen=include_seen,
     )
 
 
@@ -126,19 +131,6 @@ def compare(a: EvaluationResult, b: EvaluationResult, metric: str = "ndcg@10", *
     in_a, in_b = common_queries(a.evaluation_set, b.evaluation_set, (a.retriever, b.retriever))
     users = a.evaluation_set.users[in_a]
     return paired_difference(a.values[metric][in_a], b.values[metric][in_b], seed=seed, users=users)
-
-
-def count_repeats(evaluation_set: EvaluationSet) -> int:
-    """Return how many targets stand in the history of their own query."""
-    indptr = evaluation_set.target_indptr
-    return sum(
-        int(
-            np.isin(
-                evaluation_set.target_items[indptr[row] : indptr[row + 1]], evaluation_set.queries.history(row)
-            ).sum()
-        )
-        for row in range(len(evaluation_set))
-    )
 
 
 def take(evaluation_set: EvaluationSet, rows: np.ndarray) -> EvaluationSet:

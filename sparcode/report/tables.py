@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparcode.data.repeats import repeats_line
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -46,11 +48,24 @@ def markdown(rows: Rows) -> str:
 def evaluation_markdown(document: dict[str, Any]) -> str:
     """Return the table of an evaluation and the notes its results carry."""
     text = markdown(evaluation_rows(document))
-    return text + _notes(_evaluation_notes(document))
+    return text + _notes(evaluation_notes(document))
 
 
 def benchmark_markdown(document: dict[str, Any]) -> str:
     """Return the table of a benchmark, what it ran on, and its warnings."""
+    return markdown(benchmark_rows(document)) + _notes(benchmark_notes(document))
+
+
+def evaluation_notes(document: dict[str, Any]) -> list[str]:
+    """Return what belongs under the table of an evaluation: split, samples, held-out items that are repeats."""
+    notes = [f"split: {document['split']}; brackets: 95 % bootstrap interval over users, each with all its queries"]
+    results: Sequence[dict[str, Any]] = document["results"]
+    notes += [f"{result['retriever']}: {result['note']}" for result in results if result.get("note")]
+    return notes + _repeat_notes(results, "--include-seen ranks them, query.include_seen=true trains for them")
+
+
+def benchmark_notes(document: dict[str, Any]) -> list[str]:
+    """Return what belongs under the table of a benchmark: machine, settings, operating points, repeats, warnings."""
     machine, settings = document["machine"], document.get("settings", {})
     where = f"{machine.get('cpu')}, {machine.get('cores')} cores, one thread used; Python {machine.get('python')}"
     notes = [where, f"commit {document.get('commit') or 'unknown'}; MB = 10^6 bytes; total includes encoding"]
@@ -61,7 +76,10 @@ def benchmark_markdown(document: dict[str, Any]) -> str:
             notes.append(f"{system_label(row)}: smallest ef for {', '.join(row['operating_points'])}")
         if row.get("not_reached"):
             notes.append(f"{system_label(row)}: did not reach {', '.join(row['not_reached'])}")
-    return markdown(benchmark_rows(document)) + _notes(notes + document.get("warnings", []))
+    notes += _repeat_notes(document["rows"], "sparcode evaluate --include-seen ranks them")
+    if any(_stages_exceed_total(row) for row in document["rows"]):
+        notes.append("stages are timed one by one, total as the one call that users make; so stages may sum to more")
+    return notes + document.get("warnings", [])
 
 
 def rich_table(rows: Rows, title: str | None = None) -> Table:
@@ -95,14 +113,20 @@ def _benchmark_row(row: dict[str, Any], k: int) -> list[str]:
     return [system_label(row), *quality, *megabytes, build, *stages, total, f"{row['batch_qps']:,.0f}"]
 
 
-def _evaluation_notes(document: dict[str, Any]) -> list[str]:
-    results: Sequence[dict[str, Any]] = document["results"]
-    notes = [f"split: {document['split']}; brackets: 95 % bootstrap interval over users"]
-    notes += [f"{result['retriever']}: {result['note']}" for result in results if result.get("note")]
-    repeats = max((result.get("repeats", 0) for result in results), default=0)
-    if repeats:
-        notes.append(f"{repeats:,} held-out items already stand in their history and count as misses")
-    return notes
+def _repeat_notes(rows: Sequence[dict[str, Any]], remedy: str) -> list[str]:
+    """State how many held-out items are repeats; rows of samples hold fewer, so the largest row speaks."""
+    row = max(rows, key=lambda each: each.get("repeats", 0), default={})
+    if not row.get("repeats") or row.get("include_seen"):
+        return []
+    if "targets" not in row:  # a document of an earlier version
+        return [f"{row['repeats']:,} held-out items already stand in their history and count as misses; {remedy}"]
+    return [repeats_line(row["repeats"], row["targets"], "held-out items", remedy)]
+
+
+def _stages_exceed_total(row: dict[str, Any]) -> bool:
+    latency = row["latency_us"]
+    stages = sum(latency[stage]["p50"] for stage in ("encode", "retrieve", "rescore"))
+    return bool(stages > latency["total"]["p50"])
 
 
 def _notes(lines: list[str]) -> str:

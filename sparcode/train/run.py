@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparcode.config import Config, config_from_dict, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
+from sparcode.data.repeats import training_advice
 from sparcode.errors import ConfigError, DataError, RunError
 from sparcode.files import read_json, write_json, write_text
 from sparcode.index.item_lists import with_repeats
@@ -113,6 +114,7 @@ class TrainingJob:
                 raise RunError(f"--like {like}: a run cannot be trained over itself; choose another --out")
         self._claim(resume, overwrite)
         dataset = self._dataset(data, resume, earlier)
+        self._advise_repeats(dataset)
         self.config = resolve(self.config, dataset)
         write_text(self.out / "config.toml", to_toml(self.config))
         started = time.perf_counter()
@@ -169,6 +171,12 @@ class TrainingJob:
             shutil.rmtree(self.out)
         save_dataset(dataset, folder)
         return dataset
+
+    def _advise_repeats(self, dataset: Dataset) -> None:
+        which = "test" if dataset.validation is None else "validation"
+        advice = training_advice(getattr(dataset, which), which)
+        if advice is not None and not self.config.query.include_seen:
+            warnings.warn(advice, stacklevel=2)
 
     def _same_source(self, data: Any, dataset: Dataset) -> None:
         # Resuming reads the run's own copy; other data beside --resume would be ignored without a word.

@@ -27,7 +27,7 @@ def benchmark_run(folder, json=None, progress=None):
         assert insert_best(np.empty(3, np.int32), np.empty(3, np.float32), 0, 1, 1.0) == 1
         assert of_another_library(np.ones(1000, np.float32)) == 1000
     print(how["numba"], folder)
-    return {"rows": []}
+    return {"rows": [], "machine": {}}
 
 assert of_another_library(np.ones(1000)) == 1000
 before, run.benchmark_run = numba.get_num_threads(), benchmark_run
