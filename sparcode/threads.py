@@ -85,13 +85,16 @@ def set_environment_defaults() -> Mapping[str, str]:
 
     Threads that have nothing to do wait passively (spinning ones made an epoch 15 times dearer on a shared machine),
     and where a control group allows fewer CPUs than the machine has, as many threads start. What the user has set
-    stays. Does nothing once one of the libraries is loaded. Returns what was set.
+    stays. cuBLAS is told to use one workspace, without which it is not deterministic. Does nothing once one of the
+    libraries is loaded. Returns what was set.
     """
     if any(name in sys.modules for name in _RUNTIMES):
         return {}
     wanted: dict[str, str] = {}
     if not any(name in os.environ for name in _WAITING):
         wanted |= {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+    if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+        wanted["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     quota = cgroup_cpus()
     if quota is not None and math.ceil(quota) < (os.cpu_count() or 1):
         wanted |= {name: str(available_cpus()) for name in _COUNTS if name not in os.environ}

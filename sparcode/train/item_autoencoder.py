@@ -32,6 +32,7 @@ from sparcode.train.item_pairs import NO_PARTNER, Neighbours
 from sparcode.train.item_parts import check_validation, check_vectors, split_items
 from sparcode.train.item_usage import usage_of
 from sparcode.train.run import resolve_device
+from sparcode.train.scope import training_scope
 from sparcode.types import Sequences
 
 REVIVAL_WINDOW = 20
@@ -66,7 +67,9 @@ def train_item_autoencoder(
     check_vectors(kind, vectors, read)
     if validation is not None:
         check_validation(kind, validation, vectors.shape[1])
-    return _Trainer(kind, vectors, read, seed, sequences, validation, resolve_device(device), report).fit()
+    place = resolve_device(device)
+    with training_scope(place):
+        return _Trainer(kind, vectors, read, seed, sequences, validation, place, report).fit()
 
 
 class _Trainer:

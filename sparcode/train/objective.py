@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding  # its gradient is added by rows: no atomics, any number of threads
 
 from sparcode.model.losses import bpr_loss, logq_corrected, mask_equal, softmax_loss
 from sparcode.model.sparcode import SparCodeModel
@@ -104,8 +105,8 @@ class Objective:
         model, loss_kind = self.model, self.sampler.config.kind
         ids = ids.to(self.device)
         targets = positions.targets
-        positive = model.scorer.pairs(tokens, model.items.tokens(table[targets]), targets)
-        candidates = model.scorer.candidates(tokens, model.items.tokens(table[ids]), ids)
+        positive = model.scorer.pairs(tokens, model.items.tokens(embedding(targets, table)), targets)
+        candidates = model.scorer.candidates(tokens, model.items.tokens(embedding(ids, table)), ids)
         losses = []
         pieces = zip(positive.chunk(parts, dim=-1), candidates.chunk(parts, dim=2), strict=True)
         for number, (one, many) in enumerate(pieces):

@@ -41,6 +41,7 @@ from sparcode.train.loop import Callback, LoopState, Trainer
 from sparcode.train.negatives import CandidateSampler
 from sparcode.train.objective import Objective
 from sparcode.train.progress import Progress, Silent, Terminal
+from sparcode.train.scope import training_scope
 from sparcode.train.validation import Validator
 from sparcode.train.warm_start import start_from
 
@@ -66,7 +67,8 @@ def train_run(
     config = config or Config()
     job = TrainingJob(out, config, resolve_device(device), callback, Terminal() if progress else Silent())
     try:
-        return job.run(data, resume=resume, overwrite=overwrite, baselines=baselines, like=like)
+        with training_scope(job.device, job.config.train.threads):
+            return job.run(data, resume=resume, overwrite=overwrite, baselines=baselines, like=like)
     finally:
         job.progress.close()
 
@@ -185,10 +187,6 @@ class TrainingJob:
         if given and not Path(data).samefile(source):
             raise RunError(f"--resume: {self.out} is trained on {source}, not on {data}; use --overwrite")
 
-    def _threads(self) -> None:
-        if self.config.train.threads:
-            torch.set_num_threads(self.config.train.threads)
-
     def fit(
         self, system: str, dataset: Dataset, resume: bool = False, warm: dict[str, Tensor] | None = None
     ) -> tuple[Trainer, LoopState]:
@@ -196,7 +194,12 @@ class TrainingJob:
 
         ``warm``: weights of a trained two-tower that ``sparcode`` starts from.
         """
-        self._threads()
+        with training_scope(self.device, self.config.train.threads):
+            return self._fit(system, dataset, resume, warm)
+
+    def _fit(
+        self, system: str, dataset: Dataset, resume: bool, warm: dict[str, Tensor] | None
+    ) -> tuple[Trainer, LoopState]:
         config = config_of(system, self.config, warm=warm is not None)
         torch.manual_seed(derive(config.seed, system, "initial"))
         model = SYSTEMS[system](config, dataset.item_count, self._item_features(dataset), self._width(dataset))
