@@ -222,7 +222,7 @@ def _sequences(events: Interactions) -> Sequences:
 def _with_metadata(
     dataset: Dataset, tables: Any, columns: dict[str, str], like: Dataset | None, text_width: int
 ) -> Dataset:
-    from sparcode.data.metadata import read_metadata
+    from sparcode.data.metadata import missing_lines, read_metadata
 
     titles: Sequence[str] | None = None
     of_items: dict[str, Any]
@@ -240,6 +240,7 @@ def _with_metadata(
         of_items = {"title": True, "text": item_text, "text_width": text_width} if role == "item" else {}
         metadata = read_metadata(table, role, columns[role], ids, layout=layout, **of_items)
         dataset.summary[f"{role}s_table"] = metadata.summary
+        _warn(missing_lines(role, metadata.summary), dataset.summary)
         found[role] = metadata.features
         if old is not None and metadata.features is not None:
             found[role] = _keep_earlier(metadata.features, old, ids, table, columns[role])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,18 +15,25 @@ import numpy as np
 from sparcode.errors import QueryError
 from sparcode.types import EvaluationSet
 
+LARGEST_NUMBER = 3.4e38
+"""Numbers from here on, just below the largest float32, are sentinels or mistakes; sums of them overflow."""
+LARGEST_VECTOR = 1e15
+"""Elements of vectors from here on are refused: squares of longer ones overflow float32."""
+_FARTHEST = 1e6
+_LONGEST = 100
+
 
 @dataclass(frozen=True)
 class FeatureLayout:
     """What the columns of a dense feature row mean: categories first, then numbers, then vectors.
 
-    ``vocabulary``: ``column=value``, grouped by column. ``means``, ``stds``: float32 (F,), of the raw numbers.
+    ``vocabulary``: ``column=value``, grouped by column. ``means`` float64, ``stds`` float32 (F,), of the raw numbers.
     ``vector_widths``: columns of every vector, aligned with ``vector_names``.
     """
 
     vocabulary: list[str] = field(default_factory=list)
     numeric_names: list[str] = field(default_factory=list)
-    means: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    means: np.ndarray = field(default_factory=lambda: np.zeros(0))
     stds: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=np.float32))
     vector_names: list[str] = field(default_factory=list)
     vector_widths: list[int] = field(default_factory=list)
@@ -51,10 +60,10 @@ class FeatureLayout:
         return {word: index for index, word in enumerate(self.vocabulary)}
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
-        """Return ``(raw - means) / stds`` as float32; nan and infinite become 0 (the mean)."""
-        with np.errstate(invalid="ignore"):
+        """Return ``(raw - means) / stds`` as float32, at most a million; nan and infinite become 0 (the mean)."""
+        with np.errstate(invalid="ignore", over="ignore"):
             scaled = (np.asarray(raw, dtype=np.float64) - self.means) / self.stds
-        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+        return np.where(np.isfinite(scaled), scaled.clip(-_FARTHEST, _FARTHEST), 0.0).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Return the layout as JSON-able values."""
@@ -73,7 +82,7 @@ class FeatureLayout:
         return cls(
             list(content["vocabulary"]),
             list(content["numeric_names"]),
-            np.array(content["means"], dtype=np.float32),
+            np.array(content["means"], dtype=np.float64),
             np.array(content["stds"], dtype=np.float32),
             list(content["vector_names"]),
             [int(width) for width in content["vector_widths"]],
@@ -108,35 +117,41 @@ class FeatureLayout:
             place = self.place_of_word.get(f"{name}={one}")
             if place is None:
                 known = [word.partition("=")[2] for word in self.vocabulary if word.startswith(f"{name}=")]
-                near = difflib.get_close_matches(one, known, n=3) or known[:5]
-                raise QueryError(f"feature {name!r} has no value {one!r}; known values: {', '.join(near)}")
+                near = difflib.get_close_matches(one[:_LONGEST], known, n=3) or known[:5]
+                raise QueryError(f"feature {name!r} has no value {one[:_LONGEST]!r}; known values: {', '.join(near)}")
             words.append(place)
         return words
 
     def _number(self, name: str, value: Any, index: int) -> float:
-        if value is None:
-            return 0.0
+        if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+            return 0.0  # how JSON and tables say that a number is missing
         try:
-            raw = float(value)
+            raw = math.nan if isinstance(value, bool | np.bool_) else float(value)
         except (TypeError, ValueError):
-            raise QueryError(f"feature {name!r} must be a number, found {value!r}") from None
+            raw = math.nan
+        except OverflowError:
+            raw = math.inf
+        if math.isnan(raw) or abs(raw) >= LARGEST_NUMBER:
+            limit = "" if math.isnan(raw) else f"; expected one below {LARGEST_NUMBER:g}"
+            raise QueryError(f"feature {name!r} must be a number, found {reprlib.repr(value)}{limit}")
         scaled = (raw - float(self.means[index])) / float(self.stds[index])
-        return scaled if np.isfinite(scaled) else 0.0
+        return max(-_FARTHEST, min(_FARTHEST, scaled))
 
     def _vector(self, name: str, value: Any, width: int) -> np.ndarray:
         try:
-            vector = np.asarray(value, dtype=np.float32)
-        except (TypeError, ValueError):
+            with np.errstate(over="ignore"):
+                vector = np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError, OverflowError):
             vector = np.zeros(0, dtype=np.float32)
-        if vector.shape != (width,) or not np.isfinite(vector).all():
-            raise QueryError(f"feature {name!r} must be a list of {width} finite numbers")
+        if vector.shape != (width,) or not (np.abs(vector) < LARGEST_VECTOR).all():
+            raise QueryError(f"feature {name!r} must be a list of {width} finite numbers below {LARGEST_VECTOR:g}")
         return vector
 
     def _unknown_name(self, name: str) -> str:
         names = [*self.category_names, *self.numeric_names, *self.vector_names]
-        near = difflib.get_close_matches(str(name), names, n=1)
+        near = difflib.get_close_matches(str(name)[:_LONGEST], names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown feature {name!r}{hint}; features of this run: {', '.join(names) or 'none'}"
+        return f"unknown feature {str(name)[:_LONGEST]!r}{hint}; features of this run: {', '.join(names) or 'none'}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcode.data.columns import find_id_column, plain
-from sparcode.data.features import FeatureLayout, Features
+from sparcode.data.features import LARGEST_NUMBER, LARGEST_VECTOR, FeatureLayout, Features
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import align
 from sparcode.data.text import LONGEST, ItemText, TextEncoder
@@ -42,7 +42,8 @@ class Metadata:
 class _Columns:
     """Raw encodings collected column by column, before they are joined into Features.
 
-    ``word_lists``, ``free_text``: names of the columns whose text can become a vector.
+    ``word_lists``, ``free_text``: names of the columns whose text can become a vector. ``unusable``: how many values
+    of a column are too large to compute with, or infinite; they are taken as missing.
     """
 
     rows: list[np.ndarray] = field(default_factory=list)
@@ -53,6 +54,27 @@ class _Columns:
     ignored: dict[str, str] = field(default_factory=dict)
     word_lists: list[str] = field(default_factory=list)
     free_text: list[str] = field(default_factory=list)
+    unusable: dict[str, int] = field(default_factory=dict)
+
+    def usable_numbers(self, name: str, array: pa.Array) -> np.ndarray:
+        """Return ``numbers`` without what is too large."""
+        values = numbers(array)
+        large = np.abs(values) >= LARGEST_NUMBER
+        self._count(name, large)
+        return np.where(large, np.nan, values)
+
+    def usable_vectors(self, name: str, array: pa.Array) -> np.ndarray | None:
+        """Return ``vectors`` without those that hold what is too large, or infinite."""
+        found = vectors(array)
+        if found is None:
+            return None
+        large = ~(np.abs(found) < LARGEST_VECTOR).all(axis=1)
+        self._count(name, large)
+        return np.where(large[:, None], np.float32(0), found)
+
+    def _count(self, name: str, large: np.ndarray) -> None:
+        if large.any():
+            self.unusable[name] = int(large.sum())
 
 
 def read_metadata(
@@ -70,11 +92,13 @@ def read_metadata(
     aligned, summary = align(table, key, ids)
     titles, title_column = _titles(aligned) if title else (None, None)
     body = aligned.drop_columns([name for name in (key, title_column) if name is not None])
+    columns = _Columns()
     if layout is None:
-        features, ignored, text = encode(body, titles, text_width)
+        features, text = _encode(columns, body, titles, text_width)
     else:
-        features, ignored, summary["unknown_values"] = encode_like(body, layout, titles, text)
-    summary |= {"title": title_column, "features": _names(features), "ignored": ignored}
+        features, summary["unknown_values"] = _encode_like(columns, body, layout, titles, text)
+    summary |= {"title": title_column, "features": _names(features), "ignored": columns.ignored}
+    summary["taken_as_missing"] = columns.unusable
     if text is not None and features is not None:
         summary["text"] = _text_summary(text, features, title_column, body.column_names)
     return Metadata(titles, features, summary, text)
@@ -88,17 +112,40 @@ def encode(
     With a ``text_width`` titles and columns of text become one more vector, the last, unless there is too little text.
     """
     columns = _Columns()
+    features, text = _encode(columns, table, titles, text_width)
+    return features, columns.ignored, text
+
+
+def missing_lines(role: str, summary: dict[str, Any]) -> list[str]:
+    """Return a warning for every column of a ``Metadata.summary`` of which values are too large to compute with."""
+    return [
+        f"{role}s table: column {name!r}: {count:,} values are infinite or too large to compute with (numbers from "
+        f"{LARGEST_NUMBER:g}, vectors from {LARGEST_VECTOR:g} on) and are taken as missing"
+        for name, count in summary.get("taken_as_missing", {}).items()
+    ]
+
+
+def _encode(
+    columns: _Columns, table: pa.Table, titles: pa.Array | None, text_width: int
+) -> tuple[Features | None, ItemText | None]:
     for name in table.column_names:
         _encode_column(columns, name, plain_array(table[name]))
     text = _add_text(columns, table, titles, text_width) if text_width else None
     raw = np.column_stack(list(columns.numeric.values())) if columns.numeric else np.zeros((table.num_rows, 0))
-    means, stds = np.zeros(raw.shape[1], np.float32), np.ones(raw.shape[1], np.float32)
+    means, stds = np.zeros(raw.shape[1]), np.ones(raw.shape[1], np.float32)
     for index in range(raw.shape[1]):
         known = raw[np.isfinite(raw[:, index]), index]
-        means[index], stds[index] = known.mean(), known.std()
+        means[index], stds[index] = centre(known), known.std()
     widths = [vector.shape[1] for vector in columns.vectors.values()]
     layout = FeatureLayout(columns.vocabulary, list(columns.numeric), means, stds, list(columns.vectors), widths)
-    return (_assemble(layout, columns, raw) if layout.width else None), columns.ignored, text
+    return (_assemble(layout, columns, raw) if layout.width else None), text
+
+
+def centre(values: np.ndarray) -> float:
+    """Return the mean, as a float32 unless that would lie far from it beside how little the values differ."""
+    mean = float(values.mean())
+    short = float(np.float32(mean))
+    return short if abs(short - mean) <= 1e-3 * float(values.std()) else mean
 
 
 def encode_like(
@@ -106,6 +153,13 @@ def encode_like(
 ) -> tuple[Features, dict[str, str], int]:
     """Encode with an earlier layout: missing columns are unknown everywhere, new values are counted and left out."""
     columns = _Columns()
+    features, unknown = _encode_like(columns, table, layout, titles, text)
+    return features, columns.ignored, unknown
+
+
+def _encode_like(
+    columns: _Columns, table: pa.Table, layout: FeatureLayout, titles: pa.Array | None, text: ItemText | None
+) -> tuple[Features, int]:
     rows, unknown = table.num_rows, 0
     given = [name for name in layout.vector_names if text is None or name != text.name]
     wanted = {*layout.category_names, *layout.numeric_names, *given, *(text.columns if text else ())}
@@ -120,16 +174,16 @@ def encode_like(
     raw = np.full((rows, len(layout.numeric_names)), np.nan)
     for index, name in enumerate(layout.numeric_names):
         if name in table.column_names:
-            raw[:, index] = numbers(plain_array(table[name]))
+            raw[:, index] = columns.usable_numbers(name, plain_array(table[name]))
     for name, width in zip(layout.vector_names, layout.vector_widths, strict=True):
         if text is not None and name == text.name:
             known = documents(table, titles if text.title else None, text.columns)
             columns.vectors[name] = text.encoder.transform(known)
             continue
-        vector = vectors(plain_array(table[name])) if name in table.column_names else None
+        vector = columns.usable_vectors(name, plain_array(table[name])) if name in table.column_names else None
         fits = vector is not None and vector.shape[1] == width
         columns.vectors[name] = vector if fits and vector is not None else np.zeros((rows, width), np.float32)
-    return _assemble(layout, columns, raw), columns.ignored, unknown
+    return _assemble(layout, columns, raw), unknown
 
 
 def documents(table: pa.Table, titles: pa.Array | None, names: list[str]) -> list[str]:
@@ -185,7 +239,10 @@ def numbers(array: pa.Array) -> np.ndarray:
 
 
 def vectors(array: pa.Array) -> np.ndarray | None:
-    """Return float32 (rows, V) of a column of equally long number lists (0 where null or nan), else None."""
+    """Return float32 (rows, V) of a column of equally long number lists (0 where null or nan), else None.
+
+    What is beyond float32 becomes infinite.
+    """
     if not is_list(array.type) or not is_number(array.type.value_type):
         return None
     lengths = np.unique(pc.list_value_length(array).drop_null().to_numpy())
@@ -193,7 +250,8 @@ def vectors(array: pa.Array) -> np.ndarray | None:
         return None
     result = np.zeros((len(array), int(lengths[0])), dtype=np.float32)
     flat = pc.list_flatten(array.drop_null()).cast(pa.float32(), safe=False).fill_null(0.0).to_numpy()
-    result[np.asarray(array.is_valid())] = np.nan_to_num(flat.reshape(-1, int(lengths[0])), posinf=0.0, neginf=0.0)
+    rows = flat.reshape(-1, int(lengths[0]))
+    result[np.asarray(array.is_valid())] = np.where(np.isnan(rows), np.float32(0), rows)
     return result
 
 
@@ -272,19 +330,23 @@ def _add_categories(columns: _Columns, name: str, array: pa.Array) -> None:
 
 
 def _add_numbers(columns: _Columns, name: str, array: pa.Array) -> None:
-    values = numbers(array)
+    values = columns.usable_numbers(name, array)
     known = values[np.isfinite(values)]
     # The test is made in float32, in which means and deviations are kept.
-    if len(known) == 0 or np.float32(known.std()) == 0:
+    if len(known) == 0:
+        columns.ignored[name] = "no finite number"
+    elif np.float32(known.std()) == 0:
         columns.ignored[name] = "the same number everywhere"
     else:
         columns.numeric[name] = values
 
 
 def _add_vector(columns: _Columns, name: str, array: pa.Array) -> None:
-    vector = vectors(array)
+    vector = columns.usable_vectors(name, array)
     if vector is None:
         columns.ignored[name] = "lists of numbers of different lengths"
+    elif not vector.any():
+        columns.ignored[name] = "no vector with a finite number but 0"
     else:
         columns.vectors[name] = vector
 

@@ -134,7 +134,7 @@ def _parts(prepared: Prepared) -> dict[str, int]:
 
 
 def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, Any]:
-    from sparcode.data.metadata import read_metadata
+    from sparcode.data.metadata import missing_lines, read_metadata
 
     columns, found = prepared.summary["columns"], {}
     for role, table, ids in (("item", tables.items, prepared.item_ids), ("user", tables.users, prepared.user_ids)):
@@ -142,6 +142,7 @@ def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, 
             item = role == "item"
             width = text_width if item else 0
             found[f"{role}s"] = read_metadata(table, role, columns[role], ids, title=item, text_width=width).summary
+            prepared.summary["warnings"] += missing_lines(role, found[f"{role}s"])
     return found
 
 
