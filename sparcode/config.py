@@ -299,8 +299,11 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 
 def updated(config: Config, changes: dict[str, Any]) -> Config:
-    """Return ``config`` with dotted keys replaced, e.g. ``{"model.heads": 4}``; validated again."""
-    values = config.model_dump()
+    """Return ``config`` with dotted keys replaced, e.g. ``{"model.heads": 4}``; validated again.
+
+    What was left to its default still counts as not set (``model_fields_set``).
+    """
+    values = config.model_dump(exclude_unset=True)
     for key, value in changes.items():
         _set(values, key, value)
     return config_from_dict(values)

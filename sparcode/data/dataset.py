@@ -53,6 +53,8 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     from sparcode.data.tables import read_tables
 
     tables = read_tables(data, config.columns.values())
+    if like is not None:
+        config = _with_columns_of(like, config, tables.interactions)
     prepared = prepare(tables, config, seed, like)
     events, split, summary = prepared.events, prepared.split, prepared.summary
     summary["source"] = tables.source
@@ -77,6 +79,14 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     summary |= _counts(dataset)
     _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
     return dataset
+
+
+def _with_columns_of(like: Dataset, config: DataConfig, table: pa.Table) -> DataConfig:
+    """Read the columns that the earlier dataset read, where the new data have them and nothing else is asked for."""
+    had = {role: name for role, name in like.summary["columns"].items() if role in ("user", "item", "time")}
+    free = {name for name in table.column_names if name not in config.columns.values()}
+    columns = {role: name for role, name in had.items() if name in free} | config.columns
+    return config.model_copy(update={"columns": columns})
 
 
 def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None = None) -> Prepared:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparcode.config import Config, config_from_dict, to_toml, updated
+from sparcode.config import Config, to_toml
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.data.repeats import training_advice
 from sparcode.errors import ConfigError, DataError, RunError
@@ -40,6 +40,7 @@ from sparcode.train.export import (
 from sparcode.train.loop import Callback, LoopState, Trainer
 from sparcode.train.negatives import CandidateSampler
 from sparcode.train.objective import Objective
+from sparcode.train.production import production_config
 from sparcode.train.progress import Progress, Silent, Terminal
 from sparcode.train.scope import training_scope
 from sparcode.train.validation import Validator
@@ -111,7 +112,7 @@ class TrainingJob:
     def run(self, data: Any, *, resume: bool, overwrite: bool, baselines: bool, like: str | Path | None) -> Run:
         earlier = None if like is None else Run.open(like)
         if earlier is not None:
-            self.config = production_config(self.config, earlier)
+            self.config = production_config(self.config, earlier, list(SYSTEMS))
             if earlier.folder.resolve() == self.out.resolve():
                 raise RunError(f"--like {like}: a run cannot be trained over itself; choose another --out")
         self._claim(resume, overwrite)
@@ -332,24 +333,6 @@ def require_room(dataset: Dataset) -> None:
             f"{dataset.item_count:,} items found ({dataset.items_without_event:,} of them without an event), an index "
             f"holds at most {MAX_ITEMS:,}; data.catalogue_items=false leaves out those without an event"
         )
-
-
-def production_config(config: Config, earlier: Run) -> Config:
-    """Take sizes, schedule and best epoch of an evaluated run, to train on every event without validation."""
-    taken = earlier.config.model_dump()
-    parts = earlier.record["training"]
-    trained = {system: parts[system]["best_epoch"] + 1 for system in SYSTEMS if system in parts}
-    merged = config_from_dict(taken | {"seed": config.seed, "data": config.data.model_dump()})
-    # Schedules keep their length, so that the learning rate at the chosen epoch is the one that was validated.
-    warm = merged.train.warm_start
-    return updated(
-        merged,
-        {
-            "train.stop_after": trained["two-tower" if warm else "sparcode"],
-            "train.fine_tune_stop_after": trained["sparcode"] if warm else None,
-            "additive.stop_after": trained.get("additive"),
-        },
-    )
 
 
 def resolve_equal(asked: Config, saved: Config) -> bool:
