@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparcode.errors import MissingExtraError, SparcodeError
+from sparcode.wording import in_flags
 
 from .output import set_quiet
 from .terminal import printable
@@ -117,11 +118,11 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Read the options that stand before the command."""
         set_quiet(False)  # of an earlier command of this process
-        with one_line_errors():
+        with in_flags(), one_line_errors():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the chosen command."""
-        with warnings.catch_warnings(), one_line_errors():
+        with warnings.catch_warnings(), in_flags(), one_line_errors():
             warnings.showwarning = _show_warning
             return super().invoke(ctx)

@@ -5,9 +5,19 @@ The command line prints the message and exits with code 1; it never shows a trac
 
 from __future__ import annotations
 
+from typing import Any
+
+from sparcode.wording import worded
+
 
 class SparcodeError(Exception):
-    """Base class of all errors with a one-line message meant for the user."""
+    """Base class of all errors with a one-line message meant for the user.
+
+    The message may name flags of the command line; ``str`` tells it in the words of its reader (``wording``).
+    """
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
 
 class ConfigError(SparcodeError):
@@ -46,6 +56,10 @@ class MissingExtraError(SparcodeError):
     """An optional dependency is not installed; the message holds the install line."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self._about = package, extra, purpose
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed: pip install 'sparcode[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._about

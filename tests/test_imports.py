@@ -17,7 +17,7 @@ HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "ri
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
-GROUND = {"types", "errors", "config", "seeding", "files", "threads"}
+GROUND = {"types", "errors", "wording", "config", "seeding", "files", "threads"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "config_keys": {"config", "errors"},
@@ -163,7 +163,10 @@ def test_third_party_modules_stay_with_their_owners(path: Path) -> None:
 @pytest.mark.parametrize("path", source_files("cli"), ids=name_of)
 def test_the_command_line_imports_lazily(path: Path) -> None:
     for found in imports_of(path):
-        eager_library = found.module.startswith("sparcode.") and found.module != "sparcode.errors"
+        eager_library = found.module.startswith("sparcode.") and found.module not in (
+            "sparcode.errors",
+            "sparcode.wording",
+        )
         heavy = found.module.split(".")[0] in HEAVY
         message = f"{name_of(path)}:{found.line} imports {found.module} at module level"
         assert found.lazy or found.typing_only or not (eager_library or heavy), message

@@ -37,8 +37,8 @@ def test_update_is_written(tmp_path: Path):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: None, "no run found there.*sparcode train"),
-        (lambda folder: write_text(folder / "config.toml", ""), "unfinished training.*--resume"),
+        (lambda folder: None, "no run found there.*SparCode.train"),
+        (lambda folder: write_text(folder / "config.toml", ""), "unfinished training.*resume=True"),
         (lambda folder: write_text(folder / "run.json", "{"), "not valid JSON"),
         (lambda folder: write_json(folder / "run.json", {"format": 99}), "format 99 found, 1 expected"),
         (lambda folder: write_json(folder / "run.json", [1]), "format .* found, 1 expected"),

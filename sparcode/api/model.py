@@ -50,18 +50,29 @@ class SparCode:
 
     @classmethod
     def train(
-        cls, data: Any, out: str | Path, config: Config | str | Path | dict[str, Any] | None = None, **options: Any
-    ) -> SparCode:
+        cls, data: Any, out: str | Path, config: Config | str | Path | dict[str, Any] | None = None,
+        *, columns: dict[str, str] | None = None, where: str | None = None, min_rating: float | None = None,
+        k_core: int | None = None, split_by: str | None = None, time_cut: Any = None, seed: int | None = None,
+        **options: Any,
+    ) -> SparCode:  # fmt: skip
         """Train on a path, a fetched name or a table, build the index, and open the result.
 
-        ``config``: a Config, a TOML file, or a dictionary of dotted keys such as ``{"model.heads": 4}``.
+        ``config``: a Config, a TOML file, or a dictionary of dotted keys such as ``{"model.heads": 4}``. ``columns``
+        (role to name, e.g. ``{"user": "customer"}``), ``where``, ``min_rating``, ``k_core``, ``split_by``, ``time_cut``
+        and ``seed`` win over it; they are the keys of its section ``data``, and its ``seed``.
         ``options``: ``resume``, ``overwrite``, ``baselines``, ``device``, ``like``, ``callback``, ``progress``.
         """
+        from sparcode.config import updated
         from sparcode.index.build import build_index
         from sparcode.train.run import train_run
 
         folder = arguments.folder(out, "out")
-        train_run(data, folder, _config(config), **options)
+        given = {
+            "data.columns": columns, "data.where": where, "data.min_rating": min_rating, "data.k_core": k_core,
+            "data.split_by": split_by, "data.time_cut": time_cut, "seed": seed,
+        }  # fmt: skip
+        chosen = updated(_config(config), {key: value for key, value in given.items() if value is not None})
+        train_run(data, folder, chosen, **options)
         build_index(folder)
         return cls.load(folder)
 

@@ -216,7 +216,7 @@ def _chosen(path: Path, what: str, given: str | None, all_names: list[str], fitt
         return fitting[0]
     if not fitting:
         raise DataError(f"{path} has no {what} that is {wanted}; its {what}s: {listed}")
-    raise DataError(f"{path}: {', '.join(map(repr, fitting))} are each {wanted}; name one with --column (column=)")
+    raise DataError(f"{path}: {', '.join(map(repr, fitting))} are each {wanted}; name one with --column")
 
 
 def _read_safetensors(path: Path, column: str | None, ids: str | None) -> Found:

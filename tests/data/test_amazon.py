@@ -115,7 +115,7 @@ def test_events_of_one_moment_are_never_parted(tmp_path: Path) -> None:
     assert (summary["train"], summary["valid"], summary["test"]) == (7, 2, 1)
     with pytest.raises(DataError, match="0 test events"):
         convert(tmp_path / "a.jsonl", tmp_path / "none", cuts=(START + 1, START + 3))
-    with pytest.raises(DataError, match="give other --cuts"):
+    with pytest.raises(DataError, match="give other cuts="):
         convert(write(tmp_path / "same.jsonl", [review(k, k, START) for k in range(9)]), tmp_path / "none")
 
 

@@ -64,7 +64,7 @@ def test_k_core_equals_slow_reference(pairs: list[tuple[int, int]], k: int) -> N
     rows = [(user, item, time) for time, (user, item) in enumerate(pairs)]
     expected = sorted(_slow_core(rows, k), key=lambda row: (row[0], row[2]))
     if not expected:
-        with pytest.raises(DataError, match="no rows are left after --k-core"):
+        with pytest.raises(DataError, match="no rows are left after k_core="):
             clean(_table(rows), DataConfig(k_core=k))
         return
     events, summary = clean(_table(rows), DataConfig(k_core=k))
@@ -94,7 +94,7 @@ def test_bad_time_names_row_and_other_columns(value: float | None, text: str) ->
             "rating": [1, 1, 1],
         }
     )
-    message = rf"row 2 has {text} in column 'timestamp' \(1 such.*--columns time=position.*serve: position\)"
+    message = rf"row 2 has {text} in column 'timestamp' \(1 such.*columns={{'time': 'position'}}.*serve: position\)"
     with pytest.raises(DataError, match=message):
         clean(table, DataConfig())
     kept, _ = clean(table, DataConfig(where="user=2"))
@@ -133,7 +133,7 @@ def test_wrong_types_and_nothing_left() -> None:
         clean(_table([("a", 1, 1, "good")]), DataConfig(min_rating=1))
     with pytest.raises(DataError, match="no rows are left after where"):
         clean(_table([("a", 1, 1, 1)]), DataConfig(where="item=2"))
-    with pytest.raises(DataError, match="no rows are left after --min-rating"):
+    with pytest.raises(DataError, match="no rows are left after min_rating="):
         clean(_table([("a", 1, 1, 1)]), DataConfig(min_rating=3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

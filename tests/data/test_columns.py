@@ -28,9 +28,11 @@ def test_given_columns_win() -> None:
 
 
 def test_missing_and_ambiguous() -> None:
-    with pytest.raises(DataError, match=r"no item column found; write --columns item=NAME \(columns found: user, x\)"):
+    with pytest.raises(
+        DataError, match=r"no item column found; write columns={'item': 'NAME'} \(columns found: user, x\)"
+    ):
         find_columns(["user", "x"], {})
-    with pytest.raises(DataError, match="ambiguous user column: 'user' and 'user_id'.*--columns user=user"):
+    with pytest.raises(DataError, match="ambiguous user column: 'user' and 'user_id'.*columns={'user': 'user'}"):
         find_columns(["user", "user_id", "item"], {})
     with pytest.raises(DataError, match="ambiguous time column"):
         find_columns(["user", "item", "time", "timestamp"], {})

@@ -86,7 +86,7 @@ def test_time_cut_of_equal_shares() -> None:
 @pytest.mark.parametrize("cut", [0.0, -1.0, 0.3, 1000.0, 1.0e-9])
 def test_impossible_cuts(cut: float) -> None:
     events = _events([(0, i, i) for i in range(10)])
-    with pytest.raises(DataError, match="--time-cut"):
+    with pytest.raises(DataError, match="time_cut="):
         split_events(events, DataConfig(split_by="time", time_cut=cut), seed=0)
 
 

@@ -143,8 +143,8 @@ def test_counts_read_the_lists_of_the_run(bare_run: SimpleNamespace) -> None:
     ("name", "hint"),
     [
         ("counts", "families.item"),
-        ("two-tower", "--no-baselines"),
-        ("two-tower+counts", "--no-baselines"),
+        ("two-tower", "baselines=False"),
+        ("two-tower+counts", "baselines=False"),
         ("additive", "families.item.additive"),
     ],
 )

@@ -110,7 +110,7 @@ def test_sizes_are_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "abc", "10000,", "100", "1e6", str(1 << 24)])
 def test_bad_sizes_are_named(text: str) -> None:
-    with pytest.raises(ConfigError, match="--scale"):
+    with pytest.raises(ConfigError, match="scale"):
         sizes_of(text)
 
 

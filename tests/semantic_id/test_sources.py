@@ -188,7 +188,7 @@ def test_behaviour_from_one_table_of_interactions(tmp_path: Path) -> None:
 
 
 def test_too_little_text_is_told() -> None:
-    with pytest.raises(DataError, match="--text-columns names no column; columns of the items: title"):
+    with pytest.raises(DataError, match="text_columns= names no column; columns of the items: title"):
         embed(shop(), Sources(text_columns=[]))
     with pytest.raises(DataError, match="too little text"):
         embed(shop(20), Sources())

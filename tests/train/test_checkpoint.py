@@ -75,6 +75,6 @@ def test_damage_is_one_line(tmp_path: Path, content: bytes | None):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, model, optimizer, {}, STATE)
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    with pytest.raises(RunError, match="not a readable checkpoint.*--overwrite") as caught:
+    with pytest.raises(RunError, match="not a readable checkpoint.*overwrite=True") as caught:
         load_checkpoint(path, model, optimizer)
     assert "\n" not in str(caught.value)

@@ -97,7 +97,7 @@ def test_killed_and_resumed_gives_the_same_files(whole: Run, tmp_path: Path, nam
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not (out / "run.json").exists()
     assert (out / "checkpoints" / f"{name}.safetensors").exists()
-    with pytest.raises(RunError, match="unfinished.*--resume"):
+    with pytest.raises(RunError, match="unfinished.*resume=True"):
         Run.open(out)
     resumed = train_run(planted_table(), out, tiny_config(), resume=True, progress=False)
     assert model_files(out) == model_files(whole.folder)
@@ -125,7 +125,7 @@ def test_resuming_a_finished_run_changes_nothing(whole: Run, tmp_path: Path):
 
 def test_an_existing_run_is_refused(whole: Run):
     before = model_files(whole.folder)
-    with pytest.raises(RunError, match="already holds a run.*--resume.*--overwrite"):
+    with pytest.raises(RunError, match="already holds a run.*resume=True.*overwrite=True"):
         train_run(planted_table(), whole.folder, tiny_config(), progress=False)
     with pytest.raises(RunError, match="exclude each other"):
         train_run(planted_table(), whole.folder, tiny_config(), resume=True, overwrite=True, progress=False)
@@ -193,7 +193,7 @@ def test_a_production_run_takes_over_sizes_schedule_and_weights(whole: Run, tmp_
     assert run.dataset.validation is None
     assert run.dataset.item_ids.external.equals(whole.dataset.item_ids.external)
     assert run.dataset.train.indptr[-1] == planted_table().num_rows
-    with pytest.raises(RunError, match="choose another --out"):
+    with pytest.raises(RunError, match="choose another out="):
         train_run(planted_table(), earlier, config, like=earlier, overwrite=True, progress=False)
 
 

@@ -99,7 +99,7 @@ def test_tensors_that_do_not_fit_are_left_out():
 def test_load_best_refuses_what_is_no_checkpoint(tmp_path: Path):
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     for name in ("broken", "missing"):
-        with pytest.raises(RunError, match="not a readable checkpoint.*--overwrite") as caught:
+        with pytest.raises(RunError, match="not a readable checkpoint.*overwrite=True") as caught:
             load_best(tmp_path / f"{name}.safetensors")
         assert "\n" not in str(caught.value)
 
