@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 FLAGS = frozenset({
     "allow", "behaviour", "column", "columns", "config", "cuts", "deny", "device", "features", "histories", "items",
-    "k-core", "like", "min-rating", "minutes", "out", "policy", "recipe", "scale", "seed", "split-by", "system",
+    "k-core", "like", "min-rating", "minutes", "out", "policy", "recipe", "scale", "seed", "split", "split-by", "system",
     "text-columns", "text-model", "time-cut", "trials", "unknown", "where",
 })  # fmt: skip
 """Flags that take a value, and are an argument of the same name in Python."""
