@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +38,16 @@ ADDED_FILES = frozenset({"categories.safetensors", "segments.safetensors"})
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run in ``folder``; parts are read when first asked for."""
+    """A finished training run in ``folder``, which messages name as it was given; parts are read when asked for."""
 
     folder: Path
     record: dict[str, Any]
+
+    location: Path = field(init=False, repr=False, compare=False)
+    """``folder`` as an absolute path: a program may change its working directory before it asks for parts."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "location", Path(self.folder).absolute())
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -62,7 +68,7 @@ class Run:
         """The resolved configuration; RunError if its file is missing or damaged."""
         from sparcode.config import Config, config_from_dict
 
-        path = self.folder / "config.toml"
+        path = self.location / "config.toml"
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             # A run's file is written whole. Cut between two lines it is still TOML, and defaults would fill the gap.
@@ -81,7 +87,7 @@ class Run:
         """Id maps, sequences, splits, titles and features."""
         from sparcode.data.storage import open_dataset
 
-        return open_dataset(self.folder / "data")
+        return open_dataset(self.location / "data")
 
     def held_out(self, split: str) -> EvaluationSet | None:
         """Return the ``test`` or ``validation`` set, with user features if queries read them; None if absent."""
@@ -101,12 +107,12 @@ class Run:
     @property
     def model_folder(self) -> Path:
         """Folder of the exported arrays."""
-        return self.folder / "model"
+        return self.location / "model"
 
     @property
     def index_folder(self) -> Path:
         """Folder of the stored index."""
-        return self.folder / "index"
+        return self.location / "index"
 
     @property
     def model_hash(self) -> str:
@@ -116,7 +122,7 @@ class Run:
     @property
     def query_settings(self) -> dict[str, Any]:
         """Weights and probes fitted on validation when the index was built."""
-        path = self.folder / "query.json"
+        path = self.location / "query.json"
         if not path.exists():
             raise RunError(f"{self.folder} has no index yet; build it with: sparcode build-index {self.folder}")
         return dict(read_json(path, RunError))
@@ -133,7 +139,7 @@ class Run:
     def update(self, **fields: Any) -> Run:
         """Write more fields into run.json and return the run with them."""
         record = self.record | fields
-        write_json(self.folder / "run.json", record)
+        write_json(self.location / "run.json", record)
         return Run(self.folder, record)
 
 

@@ -28,6 +28,18 @@ def test_open_and_read(tmp_path: Path):
     assert run.index_folder == tmp_path / "index"
 
 
+def test_parts_are_found_after_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    finished(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    run = Run.open(tmp_path.name)
+    monkeypatch.chdir("/")
+    assert run.folder == Path(tmp_path.name)  # messages name it as it was given
+    assert run.config.model.heads == 3
+    assert run.update(stage="indexed").record["stage"] == "indexed"
+    assert Run.open(tmp_path).record["stage"] == "indexed"
+    assert run.model_folder == tmp_path / "model"
+
+
 def test_update_is_written(tmp_path: Path):
     run = Run.open(finished(tmp_path)).update(stage="indexed")
     assert run.record["stage"] == "indexed"

@@ -284,11 +284,11 @@ def _user_tables(
 
 def _verify(run: Run) -> None:
     """Compare the digests of data, model and index; CorruptIndexError names what is damaged."""
-    verify_dataset(run.folder / "data")
+    verify_dataset(run.location / "data")
     for path in sorted(run.model_folder.glob("*.safetensors")):
         read_arrays(path, verify=True)
     run.check_model()
-    Pipeline.open(run.folder, verify="full")
+    Pipeline.open(run.location, verify="full")
 
 
 def _reopened(folder: str, verify: str) -> SparCode:

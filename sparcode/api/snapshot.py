@@ -50,7 +50,7 @@ class Snapshot:
     @classmethod
     def open(cls, run: Run, verify: str) -> Snapshot:
         """Open index and ids of a run; ids too at once, so that those of a later run are never taken for them."""
-        return cls(run, Pipeline.open(run.folder, verify=verify), run.dataset, verify, run.folder.absolute())
+        return cls(run, Pipeline.open(run.folder, verify=verify), run.dataset, verify, run.location)
 
     @cached_property
     def attribute_filter(self) -> AttributeFilter:

@@ -28,6 +28,16 @@ def copied(model: SparCode, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_a_model_opened_by_a_relative_path_answers_from_anywhere(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(copied.parent)
+    model = SparCode.load(copied.name)
+    monkeypatch.chdir("/")
+    wanted = SparCode.load(copied).recommend(users=["u001"], k=5)
+    found = model.recommend(users=["u001"], k=5)
+    assert found[0].tolist() == wanted[0].tolist()
+    assert model.info(verify=True)["verified"]
+
+
 def test_a_table_of_answers(model: SparCode):
     arguments = {"users": ["u003", "u001"], "k": 58}
     table = model.recommend_table(**arguments)
