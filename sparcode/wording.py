@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 FLAGS = frozenset({
     "allow", "behaviour", "column", "columns", "config", "cuts", "deny", "device", "features", "histories", "items",
-    "k-core", "like", "min-rating", "minutes", "out", "policy", "recipe", "scale", "seed", "split", "split-by", "system",
-    "text-columns", "text-model", "time-cut", "trials", "unknown", "where",
+    "k-core", "like", "min-rating", "minutes", "out", "policy", "recipe", "scale", "seed", "split", "split-by",
+    "system", "text-columns", "text-model", "time-cut", "trials", "unknown", "where",
 })  # fmt: skip
 """Flags that take a value, and are an argument of the same name in Python."""
 SWITCHES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from sparcode.api import answers, arguments
 from sparcode.api.arguments import Ids, Items
 from sparcode.api.explanation import explanation
-from sparcode.api.snapshot import Settings, Snapshot, opened
+from sparcode.api.snapshot import VERIFY, Settings, Snapshot, opened
 from sparcode.api.unknown import internal_ids, policy_of
 from sparcode.data.storage import verify_dataset
 from sparcode.errors import ConfigError, QueryError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from sparcode.config import Config
 
+OPTIONS = frozenset({"resume", "overwrite", "baselines", "device", "like", "callback", "progress"})
+"""What ``SparCode.train`` hands on to ``train.run.train_run``."""
 Features = Sequence[dict[str, Any]]
 
 
@@ -46,7 +49,9 @@ class SparCode:
     """
 
     def __init__(self, run: Run, *, verify: str = "auto") -> None:
-        self._snapshot = Snapshot.open(run, verify)
+        if not isinstance(run, Run):
+            raise QueryError(f"run is {arguments.shown(run)}; expected a Run, or SparCode.load with the path of one")
+        self._snapshot = Snapshot.open(run, arguments.choice(verify, "verify", VERIFY))
 
     @classmethod
     def train(
@@ -67,6 +72,12 @@ class SparCode:
         from sparcode.train.run import train_run
 
         folder = arguments.folder(out, "out")
+        if options.get("like") is not None:
+            options["like"] = arguments.folder(options["like"], "like")
+        for name in options.keys() - OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(sorted(OPTIONS))}"
+            raise ConfigError(f"train has no option {name!r}{hint}")
         given = {
             "data.columns": columns, "data.where": where, "data.min_rating": min_rating, "data.k_core": k_core,
             "data.split_by": split_by, "data.time_cut": time_cut, "seed": seed,
@@ -243,7 +254,7 @@ class SparCode:
 
         ``attributes``: the columns that ``where`` can name, and their kinds.
         """
-        now = self._snapshot
+        now, verify = self._snapshot, arguments.truth(verify, "verify")
         if verify:
             _verify(now.run)
         index, manifest = now.pipeline.searcher.index, now.pipeline.searcher.manifest
@@ -302,6 +313,8 @@ def _config(config: Config | str | Path | dict[str, Any] | None) -> Config:
     if config is None or isinstance(config, Config):
         return config or Config()
     if isinstance(config, dict):
+        if wrong := [key for key in config if not isinstance(key, str)]:
+            raise ConfigError(f"config has the key {wrong[0]!r}; expected dotted keys such as 'model.heads'")
         return updated(Config(), config)
     if isinstance(config, (str, Path)):
         return load_config(Path(config))

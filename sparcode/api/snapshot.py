@@ -23,6 +23,8 @@ from sparcode.types import NO_ITEM, Hits, Queries
 
 ALWAYS_WIDE = 1000
 """Answers are k columns wide up to here; a larger k is cut to the number of items, if that is smaller."""
+VERIFY = ("auto", "full", "none")
+"""What opening checks, see ``sparcode.index.open``."""
 _BLOCK = 4096
 _PLACES = 1 << 22
 
@@ -207,7 +209,7 @@ class Snapshot:
 
 def opened(folder: Any, verify: Any) -> Snapshot:
     """Open a run folder by its path; RunError, QueryError and the errors of damaged files are one line."""
-    path, how = arguments.folder(folder, "run"), arguments.choice(verify, "verify", ("auto", "full", "none"))
+    path, how = arguments.folder(folder, "run"), arguments.choice(verify, "verify", VERIFY)
     try:
         return Snapshot.open(Run.open(path), how)
     except OSError as problem:

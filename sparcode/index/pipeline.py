@@ -117,6 +117,7 @@ class Pipeline:
         # Ids ascend by falling popularity, unless items were appended to an earlier run's ids.
         self.popular = PopularItems(self.item_count, fill_order)
         self._every = Eligible(self.item_count)
+        self._opened_from: tuple[str, str] | None = None
         self._weigh(settings)
 
     @classmethod
@@ -132,7 +133,16 @@ class Pipeline:
                 f"{run.index_folder} was built from model {str(found)[:12]}, but the run holds model "
                 f"{run.model_hash[:12]}; build it again with: sparcode build-index {run.folder}"
             )
-        return cls.over(run, searcher, settings or QuerySettings.from_json(run.query_settings))
+        pipeline = cls.over(run, searcher, settings or QuerySettings.from_json(run.query_settings))
+        pipeline._opened_from = str(run.folder.absolute()), verify
+        return pipeline
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as the path of the run, and open it there: addresses of kernels do not travel."""
+        if self._opened_from is None:
+            raise QueryError("a pipeline over arrays in memory cannot be pickled or copied; open one from a run folder")
+        folder, verify = self._opened_from
+        return _reopened, (folder, verify, self.settings)
 
     @classmethod
     def over(cls, run: Run, searcher: Searcher, settings: QuerySettings) -> Pipeline:
@@ -418,6 +428,10 @@ class Pipeline:
         items = queries.items
         if len(items) and (items.min() < 0 or items.max() >= self.item_count):
             raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
+
+
+def _reopened(folder: str, verify: str, settings: QuerySettings) -> Pipeline:
+    return Pipeline.open(folder, verify=verify, settings=settings)
 
 
 def _fill_order(run: Run) -> np.ndarray | None:

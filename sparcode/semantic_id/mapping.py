@@ -88,9 +88,11 @@ class SemanticIds:
 
     def items_under(self, prefixes: np.ndarray | Sequence[Sequence[int]]) -> list[list[Any]]:
         """Return the items whose SIDs begin with every prefix (b, l), 1 <= l <= L, in the order of their SIDs."""
+        prefixes = code_matrix(prefixes)
+        if prefixes.ndim == 0:
+            raise DataError(f"prefixes are {prefixes}; expected rows of 1 to {len(self.sizes)} digits, e.g. [[3, 1]]")
         if not len(prefixes):
             return []
-        prefixes = code_matrix(prefixes)
         digits = prefixes.shape[1] if prefixes.ndim == 2 else 0
         if not 1 <= digits <= len(self.sizes):
             raise DataError(f"prefixes of {digits} digits found, 1 to {len(self.sizes)} expected")
@@ -161,7 +163,10 @@ class SemanticIds:
 
 def unique_ids(ids: pa.Array | Sequence[Any]) -> IdMap:
     """Return the map of external ids; DataError names the first that is null or occurs twice."""
-    found = IdMap(ids, kind="item")
+    try:
+        found = IdMap(ids, kind="item")
+    except TypeError:
+        raise DataError(f"ids are {ids!r}; expected a list of item ids, one a vector") from None
     if found.external.null_count:
         row = found.external.is_null().index(True).as_py()
         raise DataError(f"row {row} has no item id; every item needs one")

@@ -58,6 +58,13 @@ def save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarra
                 path.unlink()
 
 
+def folder_of(path: Any) -> Path:
+    """Return a path; RunError for what is none."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or not isinstance(os.fspath(path), str):
+        raise RunError(f"folder is {path!r}; expected the path of a tokenizer's folder")
+    return Path(path)
+
+
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], SemanticIds]:
     """Return what ``save`` was given, digests checked.
 

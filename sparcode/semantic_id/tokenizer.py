@@ -168,6 +168,7 @@ class SemanticIdTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer and its items to ``folder``, or replace the tokenizer there; see ``store``."""
+        folder = store.folder_of(folder)
         record = {
             "method": self.method,
             "settings": self.settings(),
@@ -175,12 +176,13 @@ class SemanticIdTokenizer:
             "fingerprint": self.fingerprint,
             "report": self.report,
         }
-        store.save(Path(folder), record, self._arrays(), self.semantic_ids)
+        store.save(folder, record, self._arrays(), self.semantic_ids)
 
     @classmethod
     def load(cls, folder: str | Path) -> SemanticIdTokenizer:
         """Open a saved tokenizer; its codes are the same bits. Raises RunError and CorruptIndexError as ``store``."""
-        record, arrays, mapping = store.load(Path(folder))
+        folder = store.folder_of(folder)
+        record, arrays, mapping = store.load(folder)
         try:
             tokenizer = cls(**record["settings"])
             scaling = Scaling(arrays.pop("standardise.mean"), arrays.pop("standardise.scale"))

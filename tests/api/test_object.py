@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -17,8 +18,9 @@ import pyarrow
 import pytest
 
 from sparcode import SparCode, __version__
-from sparcode.errors import RunError
+from sparcode.errors import QueryError, RunError
 from sparcode.index.build import build_index
+from tests.worlds import random_pipeline
 
 
 @pytest.fixture
@@ -110,6 +112,15 @@ def _answer(model: SparCode) -> list:
 def test_another_process_is_given_one(model: SparCode):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_answer, (model,)) == _answer(model)
+
+
+def test_pipelines_travel_too(model: SparCode):
+    settings = dataclasses.replace(model.pipeline.settings, probes=1, learned_weight=2)
+    other = pickle.loads(pickle.dumps(model.pipeline.with_settings(settings)))
+    assert other.settings == settings
+    assert other.item_count == 60
+    with pytest.raises(QueryError, match="over arrays in memory cannot be pickled"):
+        pickle.dumps(random_pipeline())
 
 
 def test_reload_answers_from_what_the_folder_holds_now(copied: Path):
