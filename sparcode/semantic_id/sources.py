@@ -18,7 +18,7 @@ from sparcode.data.ids import IdMap, as_id_array
 from sparcode.data.joins import align
 from sparcode.data.metadata import documents, encode, is_list, is_text, plain_array, text_columns
 from sparcode.data.tables import kind_of, read_file, read_tables
-from sparcode.data.text import TextEncoder
+from sparcode.data.text import FEWEST_ROWS, FEWEST_TERMS, TextEncoder
 from sparcode.errors import DataError, RunError
 from sparcode.semantic_id.behaviour import BehaviourOptions, Method, item_vectors
 from sparcode.semantic_id.embeddings import Embeddings
@@ -167,9 +167,12 @@ def from_text(items: Items, sources: Sources) -> Made:
         return transform.apply(table), transform, {"columns": names, "model": sources.text_model}
     found = TextEncoder.fit_transform(texts, sources.width)
     if found is None:
+        why = f"{count:,} items have any, at least {FEWEST_ROWS} are needed"
+        if count >= FEWEST_ROWS:
+            why = f"under {FEWEST_TERMS} words stand in two of its {count:,} texts and in no more than half of them"
         raise DataError(
-            f"too little text in columns {', '.join(names)} for TF-IDF ({count:,} items have any, at least "
-            "50 are needed, and words they share); use other columns, --text-model, --features or --behaviour"
+            f"too little text in columns {', '.join(names)} for TF-IDF ({why}); use other columns, --text-model, "
+            "--features or --behaviour"
         )
     encoder, vectors = found
     part = Part("text", vectors, filled(vectors))

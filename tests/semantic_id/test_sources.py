@@ -190,8 +190,11 @@ def test_behaviour_from_one_table_of_interactions(tmp_path: Path) -> None:
 def test_too_little_text_is_told() -> None:
     with pytest.raises(DataError, match="text_columns= names no column; columns of the items: title"):
         embed(shop(), Sources(text_columns=[]))
-    with pytest.raises(DataError, match="too little text"):
+    with pytest.raises(DataError, match=r"too little text in columns .* \(20 items have any, at least 50 are needed\)"):
         embed(shop(20), Sources())
+    alike = pa.table({"item_id": list(range(60)), "title": ["one film story"] * 60})
+    with pytest.raises(DataError, match=r"\(under 20 words stand in two of its 60 texts and in no more than half"):
+        embed(alike, Sources(text_columns=["title"]))
     with pytest.raises(DataError, match="hold no text"):
         embed(pa.table({"item_id": [1, 2], "title": ["", " "]}), Sources(text_columns=["title"]))
     with pytest.raises(DataError, match="no column of the items holds text"):
