@@ -262,6 +262,7 @@ class SparCode:
         return {
             "folder": str(now.run.folder),
             "items": now.pipeline.item_count,
+            "items_without_event": now.dataset.items_without_event,
             "users": len(now.dataset.user_ids),
             "model_hash": now.run.model_hash,
             "index": {
