@@ -16,6 +16,7 @@ _NEAR = 200
 _OPERATOR = re.compile("==|!=|<=|>=|=|<|>")
 _BLANKS = re.compile(r"\s*")
 _AND = re.compile(r"(?<=\s)and(?=\s)", re.IGNORECASE)
+_DANGLING = re.compile(r"\sand\Z", re.IGNORECASE)
 _NEXT = re.compile(r"\s+and\s+", re.IGNORECASE)
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 """How a condition may spell a truth value, in lower case."""
@@ -59,7 +60,7 @@ def _read_term(text: str, start: int, end: int) -> tuple[Term, int]:
         return Term(column, sign.group(), text[first + 1 : close]), follows.end() if follows else end
     keyword = _AND.search(text, sign.end(), end)
     value = text[first : keyword.start() if keyword else end].strip()
-    if not value or _OPERATOR.search(value):
+    if not value or _OPERATOR.search(value) or _DANGLING.search(value):
         raise _unreadable(text, start, end)
     if keyword and keyword.end() >= end:
         raise _unreadable(text, keyword.start(), end)

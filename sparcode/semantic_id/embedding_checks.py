@@ -1,6 +1,7 @@
 """One pass over a matrix of embeddings: what cannot be quantized is refused, what is odd is counted.
 
-Refused: nan and infinite values, and a matrix whose rows are all equal. Counted, and kept as they are: rows that equal
+Refused: nan and infinite values, values whose squares overflow, and a matrix whose rows
+are all equal. Counted, and kept as they are: rows that equal
 an earlier row bit for bit (they get one code, which collision handling then tells apart), rows of zeros (items nothing
 is known about), columns with one value (they carry nothing and cost little).
 """
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from sparcode.data.features import LARGEST_VECTOR
 from sparcode.errors import DataError
 
 _BLOCK_BYTES = 1 << 26
@@ -49,8 +51,9 @@ class VectorFacts:
 def inspect(vectors: np.ndarray, ids: pa.Array | None = None, *, alike: bool = False) -> VectorFacts:
     """Check float32 (n, d), read block by block; memory beyond the matrix is some 260 bytes a row.
 
-    DataError names the rows (and ids) of nan or infinite values, and, unless ``alike`` allows it, a matrix without
-    variance: nothing can be learned from it, but items to encode may be few and equal.
+    DataError names the rows (and ids) of nan or infinite values and of values whose squares overflow, and, unless
+    ``alike`` allows it, a matrix without variance: nothing can be learned from it, but items to encode may be few and
+    equal.
     """
     rows, width = vectors.shape
     low, high = np.array(vectors[0]), np.array(vectors[0])
@@ -61,6 +64,8 @@ def inspect(vectors: np.ndarray, ids: pa.Array | None = None, *, alike: bool = F
         if broken.any():
             raise DataError(_broken_message(vectors, ids))
         zeros += int((hashes[block] == 0).sum())
+    if max(-float(low.min()), float(high.max())) >= LARGEST_VECTOR:
+        raise DataError(_broken_message(vectors, ids, LARGEST_VECTOR))
     constant = int((low == high).sum())
     if constant == width and rows > 1 and not alike:
         raise DataError(f"all {rows:,} embeddings are equal, so no code can tell items apart; check how they were made")
@@ -135,14 +140,18 @@ def scan(vectors, low, high, hashes):
     return broken
 
 
-def _broken_message(vectors: np.ndarray, ids: pa.Array | None) -> str:
+def _broken_message(vectors: np.ndarray, ids: pa.Array | None, limit: float = np.inf) -> str:
+    """Return the message that names the rows which hold nan or values from ``limit`` on."""
     found: list[int] = []
     for block in blocks(*vectors.shape):
-        found += (np.flatnonzero(~np.isfinite(vectors[block]).all(axis=1)) + block.start).tolist()
+        found += (np.flatnonzero(~(np.abs(vectors[block]) < limit).all(axis=1)) + block.start).tolist()
     named = [f"{row + 1:,}" + ("" if ids is None else f" (id {ids[row].as_py()!r})") for row in found[:3]]
     what = "nan" if np.isnan(vectors[found[0]]).any() else "an infinite value"
-    more = ", ..." if len(found) > 3 else ""
-    return (
-        f"{len(found):,} of {len(vectors):,} embeddings hold nan or infinite values (as float32), first {what}: rows "
-        f"{', '.join(named)}{more}; repair or remove these rows"
+    kind = (
+        f"nan or infinite values (as float32), first {what}"
+        if np.isinf(limit)
+        else (f"values from {limit:g} on, whose squares overflow")
     )
+    remedy = "repair or remove these rows" if np.isinf(limit) else "scale the vectors or remove these rows"
+    more = ", ..." if len(found) > 3 else ""
+    return f"{len(found):,} of {len(vectors):,} embeddings hold {kind}: rows {', '.join(named)}{more}; {remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from sparcode.config import DataConfig
 from sparcode.data.columns import find_id_column, looks_like
 from sparcode.data.ids import IdMap, as_id_array
-from sparcode.data.joins import align
+from sparcode.data.joins import FEW, align
 from sparcode.data.metadata import documents, encode, is_list, is_text, plain_array, text_columns
 from sparcode.data.tables import kind_of, read_file, read_tables
 from sparcode.data.text import FEWEST_ROWS, FEWEST_TERMS, TextEncoder
@@ -248,6 +249,11 @@ def _placed(name: str, wanted: IdMap, have: IdMap, vectors: np.ndarray) -> Part:
     known = place >= 0
     if not known.any():
         raise DataError(f"{name} knows none of the {len(wanted):,} items; do the ids belong to the same data?")
+    if known.mean() < FEW:
+        line = (
+            f"{name} knows only {int(known.sum()):,} of the {len(wanted):,} items; do the ids belong to the same data?"
+        )
+        warnings.warn(line, UserWarning, stacklevel=4)
     result = np.zeros((len(wanted), vectors.shape[1]), np.float32)
     result[known] = vectors[place[known]]
     return Part(name, result, filled(result))

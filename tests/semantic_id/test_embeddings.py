@@ -422,3 +422,10 @@ def test_the_kernel_in_plain_python() -> None:
     assert results[0] == results[1]
     assert results[0][0] == [True, False, False]
     assert results[0][3][1] == 0
+
+
+def test_values_whose_squares_overflow_are_refused_with_their_rows() -> None:
+    vectors = np.ones((5, 3), np.float32)
+    vectors[2, 1] = -1e25
+    with pytest.raises(DataError, match=r"1 of 5 embeddings hold values from 1e\+15 on.*rows 3 \(id 'c'\); scale"):
+        Embeddings(vectors, pa.array(list("abcde"), pa.large_string())).facts()
