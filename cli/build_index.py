@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,7 @@ def build_index_command(
     item_floor: ItemFloor = None,
     runner: Runner = "serial",
     workers: Workers = None,
+    threads: options.Threads = None,
     json: options.Json = None,
 ) -> None:
     """Build the posting lists of a run.
@@ -60,10 +62,22 @@ def build_index_command(
         "bias": bias, "density": density, "budget_mb": budget_mb, "postings_per_query": postings_per_query,
         "length": length, "item_floor": item_floor,
     }  # fmt: skip
-    summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers)
+    summary = build_index(run, policy=chosen, **settings, runner=runner, workers=workers, threads=threads)
     if not in_json(summary, json):
         print_pairs(summary)
-        note(f"built the index of {run}; next: sparcode evaluate {run}")
+        note(f"built the index of {run}; next: {next_step(run)}")
+
+
+def next_step(run: Path) -> str:
+    """Return the command to go on with: evaluation where something is held out, else a query for one of the users."""
+    from sparcode.run import Run
+
+    opened = Run.open(run)
+    for split in ("test", "validation"):
+        if opened.held_out(split) is not None:
+            return f"sparcode evaluate {shlex.quote(str(run))}" + ("" if split == "test" else " --split validation")
+    user = opened.dataset.user_ids.to_external([0])[0]
+    return f"sparcode query {shlex.quote(str(run))} --user {shlex.quote(str(user))}"
 
 
 def choose_policy(

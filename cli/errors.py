@@ -50,8 +50,8 @@ def one_line_errors() -> Iterator[None]:
         raise
     except typer.TyperException as problem:
         raise _usage_exit(problem) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted: earlier results are untouched", err=True)
+    except KeyboardInterrupt as stop:  # a command that knows better says what is left
+        typer.echo(f"interrupted: {stop or 'earlier results are untouched'}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader (head, less) left; the interpreter must not complain while it flushes at exit.

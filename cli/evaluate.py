@@ -40,6 +40,7 @@ def evaluate_command(
     json: options.Json = None,
     per_query: PerQuery = None,
     include_seen: IncludeSeen = None,
+    threads: options.Threads = None,
 ) -> None:
     """Measure quality on held-out items.
 
@@ -47,12 +48,14 @@ def evaluate_command(
     """
     from sparcode.eval.run import evaluate_run
     from sparcode.report.tables import evaluation_notes, evaluation_rows
+    from sparcode.threads import limited
 
     if per_query is not None:
         options.require_ending(per_query, (".parquet", ".pq"), "--per-query")
-    document = evaluate_run(
-        run, split=split, retrievers=retriever or None, per_query=per_query, include_seen=include_seen
-    )
+    with limited(threads):
+        document = evaluate_run(
+            run, split=split, retrievers=retriever or None, per_query=per_query, include_seen=include_seen
+        )
     if not in_json(document, json):
         print_table(*evaluation_rows(document))
     for line in evaluation_notes(document):

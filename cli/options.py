@@ -91,6 +91,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one configuration key; may be repeated."),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where torch trains.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="CPU threads; absent: all this process may use."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.  [default: 0]")]
 
 Columns = Annotated[

@@ -26,6 +26,7 @@ def tune_command(
     minutes: Minutes = None,
     system: System = "sparcode",
     device: options.Device = "auto",
+    threads: options.Threads = None,
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,
     seed: options.Seed = None,
@@ -46,5 +47,8 @@ def tune_command(
 
     changes = options.data_changes(columns, where, min_rating, k_core, split_by, time_cut)
     settings = options.resolve_config(config, overrides, changes, seed)
-    tune(data, out, settings, trials=trials, minutes=minutes, system=system, device=device, progress=note)
+    tune(
+        data, out, settings, trials=trials, minutes=minutes, system=system, device=device, threads=threads,
+        progress=note,
+    )  # fmt: skip
     note(f"wrote {out}; next: sparcode train {data} --config {out} --out RUN")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sparcode.config import Config
 
-OPTIONS = frozenset({"resume", "overwrite", "baselines", "device", "like", "callback", "progress"})
+OPTIONS = frozenset({"resume", "overwrite", "baselines", "device", "like", "callback", "progress", "threads"})
 """What ``SparCode.train`` hands on to ``train.run.train_run``."""
 Features = Sequence[dict[str, Any]]
 
@@ -65,7 +65,8 @@ class SparCode:
         ``config``: a Config, a TOML file, or a dictionary of dotted keys such as ``{"model.heads": 4}``. ``columns``
         (role to name, e.g. ``{"user": "customer"}``), ``where``, ``min_rating``, ``k_core``, ``split_by``, ``time_cut``
         and ``seed`` win over it; they are the keys of its section ``data``, and its ``seed``.
-        ``options``: ``resume``, ``overwrite``, ``baselines``, ``device``, ``like``, ``callback``, ``progress``.
+        ``options``: ``resume``, ``overwrite``, ``baselines``, ``device``, ``like``, ``threads``, ``callback``,
+        ``progress``.
         """
         from sparcode.config import updated
         from sparcode.index.build import build_index
@@ -84,7 +85,7 @@ class SparCode:
         }  # fmt: skip
         chosen = updated(_config(config), {key: value for key, value in given.items() if value is not None})
         train_run(data, folder, chosen, **options)
-        build_index(folder)
+        build_index(folder, threads=options.get("threads"))
         return cls.load(folder)
 
     @classmethod

@@ -23,7 +23,7 @@ def repeats_line(repeats: int, targets: int, which: str, remedy: str) -> str:
     """Return the sentence that states repeats: number, share, what it means, and what to do."""
     share = 100 * repeats / max(targets, 1)
     return (
-        f"{repeats:,} of {targets:,} {which} ({share:.2g} %) are already in the history of their query and count as "
+        f"{repeats:,} of {targets:,} {which} ({share:.3g} %) are already in the history of their query and count as "
         f"misses; {remedy}"
     )
 

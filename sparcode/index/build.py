@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from functools import partial
@@ -44,6 +45,9 @@ from sparcode.index.store import publish
 from sparcode.index.stored import Stored, busiest, fallback_table, rows_of
 from sparcode.index.word_lists import open_word_lists
 from sparcode.run import Run
+from sparcode.threads import limited
+
+_log = logging.getLogger(__name__)
 
 
 def build_index(
@@ -60,6 +64,7 @@ def build_index(
     workers: int | None = None,
     block_codes: int | None = None,
     overrides: dict[str, Any] | None = None,
+    threads: int | None = None,
     progress: bool | Progress = False,
 ) -> dict[str, Any]:
     """Build and publish the index of a run, fit its query settings, and return a JSON-able summary.
@@ -67,9 +72,10 @@ def build_index(
     Settings that are None come from the run's configuration when none of the policy's is given. ``length``: keep the
     best so many items of every code. ``item_floor``: with a budget, every item with a training event is in at least so
     many lists, those of all families counted. ``progress``: True for a bar on stderr, or a callable that receives
-    blocks done and blocks in all. ``overrides``: dotted keys of the run's configuration that hold for this build
-    alone, e.g. ``{"families.learned.enabled": False}``. Raises BudgetError (naming the smallest feasible budget),
-    ConfigError on contradictory settings, RunError when another build runs.
+    blocks done and blocks in all; what is done between is logged. ``threads``: of numeric libraries, and workers when
+    none are named; absent: all CPUs this process may use. ``overrides``: dotted keys of the run's configuration that
+    hold for this build alone, e.g. ``{"families.learned.enabled": False}``. Raises BudgetError (naming the smallest
+    feasible budget), ConfigError on contradictory settings, RunError when another build runs.
     """
     started = time.perf_counter()
     run = Run.open(run_folder)
@@ -80,8 +86,9 @@ def build_index(
     }  # fmt: skip
     config = updated(run.config, overrides or {})
     settings = resolve_settings(config.index, given, block_codes)
-    with exclusive(run.folder / "index-work") as work, reporter(progress) as report:
-        job = Job(run, config, settings, build_runner(runner, workers), work, report)
+    scorers = build_runner(runner, workers or threads)
+    with limited(threads), exclusive(run.folder / "index-work") as work, reporter(progress) as report:
+        job = Job(run, config, settings, scorers, work, report)
         index, info = job.index()
         chosen, notes = query_settings(run, config, settings, index, job.item_weights, job.list_info)
         if index.has_family("category") and not chosen.category_weights:
@@ -128,6 +135,7 @@ class Job:
         # gives the scale, and it must stay the one that was fitted.
         found = open_word_lists(self.model, config.families)
         self.words: dict[str, Arrays] = {name: found[name] for name in ("segment", "category") if name in found}
+        _log.info("item lists: made, and fitted on validation where there is one")
         lists, self.item_weights, self.list_info = make_item_family(run, config, self._most_item_postings())
         self.items = None if lists is None else lists._asdict()
         self.learned: _Learned | None = None
@@ -136,6 +144,7 @@ class Job:
     def index(self) -> tuple[Index, dict[str, Any]]:
         """Return the finished index and what to remember about it."""
         if self._has_learned():
+            _log.info("learned lists: %s items scored under the stored codes", f"{self.item_count:,}")
             self.learned = self._learned_lists()
         return self._assembled()
 

@@ -7,6 +7,7 @@ history are ranked when the lists hold their own item, and left out otherwise.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from sparcode.index.item_lists import COMPARED_ITEMS
 from sparcode.index.searcher import Searcher
 from sparcode.index.tuning import CUTOFF, integer_weights, ndcg
 from sparcode.types import EvaluationSet
+
+_log = logging.getLogger(__name__)
 
 LENGTHS = (20, 40, 60)
 """Learned postings an item; counted ones are merged in, so an index holds up to that many plus ``length``."""
@@ -43,6 +46,7 @@ def fit_lists(
     for _ in range(2):
         for name, values in _knobs(evidence, config):
             best = search.best(best, name, values)
+            _log.info("item lists: %s chosen, validation NDCG@10 %.4f", name.replace("_", " "), search.gain(best))
     figures = {"validation_ndcg@10_item_lists": search.gain(best), "list_settings_tried": len(search.tried)}
     return best, figures
 

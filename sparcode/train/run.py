@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparcode.config import Config, to_toml
+from sparcode.config import Config, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.data.repeats import training_advice
 from sparcode.errors import ConfigError, DataError, RunError
-from sparcode.files import read_json, write_json, write_text
+from sparcode.files import read_json, require_writable, write_json, write_text
 from sparcode.index.item_lists import with_repeats
 from sparcode.index.layout import MAX_ITEMS
 from sparcode.index.transitions import count_transitions
@@ -55,20 +55,23 @@ SYSTEMS: dict[str, type[SparCodeModel]] = {
 
 def train_run(
     data: Any, out: str | Path, config: Config | None = None, *, resume: bool = False, overwrite: bool = False,
-    baselines: bool = True, device: str = "auto", like: str | Path | None = None,
+    baselines: bool = True, device: str = "auto", like: str | Path | None = None, threads: int | None = None,
     callback: Callback | None = None, progress: bool = True,
 ) -> Run:  # fmt: skip
     """Train SparCode (and the two-tower beside it) on ``data`` and write the run folder ``out``.
 
     ``data`` is a path, a fetched name or a table. ``like`` is an evaluated run whose epochs, sizes and fitted
-    weights are taken over to train on every event (``data.split_by = "none"``). Raises RunError if ``out`` is
+    weights are taken over to train on every event (``data.split_by = "none"``). ``threads``: CPU threads of this call,
+    absent: as ``train.threads`` says; another number may change last bits. Raises RunError if ``out`` is
     taken and neither ``resume`` nor ``overwrite`` is given; DataError and ConfigError as their messages say.
     """
     out = Path(out)
     config = config or Config()
-    job = TrainingJob(out, config, resolve_device(device), callback, Terminal() if progress else Silent())
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads={threads}: expected at least 1, or None for as many as there are")
+    job = TrainingJob(out, config, resolve_device(device), callback, Terminal() if progress else Silent(), threads)
     try:
-        with training_scope(job.device, job.config.train.threads):
+        with training_scope(job.device, job.threads):
             return job.run(data, resume=resume, overwrite=overwrite, baselines=baselines, like=like)
     finally:
         job.progress.close()
@@ -104,9 +107,10 @@ class TrainingJob:
 
     def __init__(
         self, out: Path, config: Config, device: torch.device, callback: Callback | None = None,
-        progress: Progress | None = None,
+        progress: Progress | None = None, threads: int | None = None,
     ) -> None:  # fmt: skip
         self.out, self.config, self.device = out, config, device
+        self.threads = config.train.threads if threads is None else threads
         self.callback, self.progress = callback, progress or Silent()
 
     def run(self, data: Any, *, resume: bool, overwrite: bool, baselines: bool, like: str | Path | None) -> Run:
@@ -147,6 +151,7 @@ class TrainingJob:
             raise RunError("--resume and --overwrite exclude each other: give one of them")
         if self.out.exists() and not self.out.is_dir():
             raise RunError(f"{self.out} is a file; --out expects a folder, choose another one")
+        require_writable(self.out / "run.json" if self.out.exists() else self.out)  # before data are read
         if started and not (resume or overwrite):
             raise RunError(f"{self.out} already holds a run; continue it with --resume or replace it with --overwrite")
         if self.out.exists() and not started and any(self.out.iterdir()) and not resume:
@@ -195,7 +200,7 @@ class TrainingJob:
 
         ``warm``: weights of a trained two-tower that ``sparcode`` starts from.
         """
-        with training_scope(self.device, self.config.train.threads):
+        with training_scope(self.device, self.threads):
             return self._fit(system, dataset, resume, warm)
 
     def _fit(
@@ -343,6 +348,8 @@ def resolve_equal(asked: Config, saved: Config) -> bool:
             return all(agrees(value, right.get(key)) for key, value in left.items())
         return left is None or left == right
 
+    # Another number of threads may go on with a run: it changes last bits at most.
+    asked = updated(asked, {"train.threads": saved.train.threads})
     return agrees(asked.model_dump(), saved.model_dump())
 
 

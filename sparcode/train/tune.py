@@ -20,11 +20,12 @@ from sparcode.train.run import TrainingJob, require_training_pairs, resolve_devi
 
 SYSTEMS = ("sparcode", "two-tower", "additive")
 Tell = Callable[[str], None]
+_NOTHING = "# The defaults were best: no trial in {} was better on validation, so nothing is changed here.\n"
 
 
 def tune(
     data: Any, out: str | Path, config: Config | None = None, *, trials: int = 20, minutes: float | None = None,
-    system: str = "sparcode", device: str = "auto", progress: Tell | None = None,
+    system: str = "sparcode", device: str = "auto", threads: int | None = None, progress: Tell | None = None,
 ) -> Config:  # fmt: skip
     """Search learning rate, dropout, sizes and negatives for ``trials`` trials or ``minutes``, whichever ends first.
 
@@ -32,22 +33,27 @@ def tune(
     ``two-tower`` and ``additive`` train one model. The first trial is the given configuration, so the result is never
     worse on validation. Writes the best configuration to ``out`` (TOML) and every trial to
     ``<out stem>.trials.jsonl``; returns the best. Raises ConfigError on a bad argument and DataError when the data
-    leave no validation queries.
+    leave no validation queries. ``threads``: CPU threads, absent: as ``train.threads`` says.
     """
     out, config = Path(out), config or Config()
+    if threads is not None:
+        config = updated(config, {"train.threads": threads})
     if trials < 1 or (minutes is not None and minutes <= 0):
         raise ConfigError(f"--trials {trials} --minutes {minutes}: expected at least one trial and more than 0 minutes")
     if system not in SYSTEMS:
         raise ConfigError(f"--system {system!r}: expected one of {', '.join(SYSTEMS)}")
+    log = out.with_suffix(".trials.jsonl")
+    for file in (out, log):
+        require_writable(file)
     dataset = load_dataset(data, config.data, seed=config.seed)
     if dataset.validation is None or not len(dataset.validation):
         raise DataError("tuning needs validation queries: use --split-by leave-last-out, time or column")
     require_training_pairs(dataset)
-    require_writable(out)
-    log, tell = out.with_suffix(".trials.jsonl"), progress or (lambda line: None)
+    tell = progress or (lambda line: None)
     search = _Search(data, dataset, config, system, device, log, tell)
     best = search.run(trials, None if minutes is None else minutes * 60)
-    write_text(out, to_toml(best, changes_only=True))
+    changed = to_toml(best, changes_only=True)
+    write_text(out, changed if changed.strip() else _NOTHING.format(log.name))
     return best
 
 

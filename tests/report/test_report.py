@@ -72,6 +72,21 @@ def test_benchmark_table() -> None:
     assert "- faiss is missing" in text
 
 
+def test_repeats_and_stages_are_stated() -> None:
+    seen = {"repeats": 30, "targets": 120}
+    result = EVALUATION["results"][0] | seen
+    text = evaluation_markdown(EVALUATION | {"results": [result]})
+    assert "30 of 120 held-out items (25 %) are already in the history of their query and count as misses" in text
+    assert "--include-seen" in text
+    ranked = evaluation_markdown(EVALUATION | {"results": [result | {"include_seen": True}]})
+    assert "count as misses" not in ranked
+    text = benchmark_markdown(BENCHMARK | {"rows": [ROW | seen]})
+    assert "30 of 120 held-out items (25 %)" in text
+    assert "so stages may sum to more" in text
+    whole = ROW | {"latency_us": {**ROW["latency_us"], "total": {"p50": 36.0, "p95": 40.0}}}
+    assert "sum to more" not in benchmark_markdown(BENCHMARK | {"rows": [whole]})
+
+
 def test_bars_in_cells_are_escaped() -> None:
     assert "a\\|b" in markdown((["x"], [["a|b"]]))
 
