@@ -51,8 +51,8 @@ class Command(TyperCommand):
         """
         if "--json" not in args or "--json" not in {name for param in self.params for name in param.opts}:
             return args
-        place = args.index("--json")
-        before, after = args[:place], args[place + 1 :]
+        place = len(args) - 1 - args[::-1].index("--json")
+        before, after = [word for word in args[:place] if word != "--json"], args[place + 1 :]
         alone = [*before, f"--json={STDOUT}", *after]
         if not after or (after[0].startswith("-") and after[0] != STDOUT):
             return alone

@@ -20,9 +20,12 @@ app = group("Fetch, convert, check and generate interaction data.")
 @app.command("fetch")
 def fetch_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a public set, e.g. ml-100k.")],
+    json: options.Json = None,
 ) -> None:
     """Download a public set once, check its SHA-256 and print where it is kept."""
-    say(str(fetch(name)))
+    folder = str(fetch(name))
+    if not in_json({"name": name, "folder": folder}, json):
+        say(folder)
 
 
 def fetch(name: str) -> Any:
@@ -71,6 +74,7 @@ def generate_command(
     exponent: Annotated[float, typer.Option("--exponent", metavar="X", help="Of Zipf's law of popularity.")] = 0.8,
     interests: Annotated[int, typer.Option("--interests", metavar="N", help="Most interests of a user.")] = 4,
     seed: options.Seed = None,
+    json: options.Json = None,
 ) -> None:
     """Write a planted world whose best ranking is known, as a folder that `sparcode train` reads.
 
@@ -78,7 +82,9 @@ def generate_command(
     """
     given = {"events_per_user": events, "exponent": exponent, "interests": interests, "seed": seed or 0}
     world = generate(out, items=items, users=users, interaction=interaction, **given)
-    note(f"wrote {out}: {world.events().indptr[-1]:,} events of {users:,} users over {items:,} items")
+    count = int(world.events().indptr[-1])
+    if not in_json({"out": out, "events": count, "users": users, "items": items}, json):
+        note(f"wrote {out}: {count:,} events of {users:,} users over {items:,} items")
 
 
 def generate(out: Path, **arguments: Any) -> ScaleWorld:

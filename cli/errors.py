@@ -94,7 +94,7 @@ def _describe(problem: Exception) -> str:
 
 
 def _describe_file_error(problem: OSError) -> str:
-    if problem.errno is None or problem.filename is None:
+    if problem.errno is None or problem.strerror is None:
         return str(problem)
     advice = {
         errno.ENOSPC: "; free some space and repeat the command",
@@ -103,9 +103,10 @@ def _describe_file_error(problem: OSError) -> str:
         errno.EPERM: "; choose a place you may write to, or change its permissions",
         errno.EROFS: "; choose a place you may write to",
         errno.EISDIR: "; give the name of a file",
+        errno.EEXIST: "; a part of this path is a file, choose another one",
         errno.ENOTDIR: "; a part of this path is a file, choose another one",
     }
-    return f"{problem.filename}: {problem.strerror}{advice.get(problem.errno, '')}"
+    return f"{problem.filename or 'a stream'}: {problem.strerror}{advice.get(problem.errno, '')}"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

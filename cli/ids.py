@@ -46,7 +46,7 @@ def ids_or_file(text: str, known: Container[Any], role: str, option: str, lenien
     """
     parts = split_ids(text, known, option)
     if not any(part in known for part in parts):
-        if text == STDOUT or os.path.isfile(text):
+        if text == STDOUT or (os.path.exists(text) and not os.path.isdir(text)):  # a pipe, <(...), too
             return read_ids(text, role, known)
         looks_like_path = Path(text).suffix.lower() in _ENDINGS or os.sep in text
         if looks_like_path and not lenient:
@@ -63,10 +63,9 @@ def read_ids(source: str | Path, role: str, known: Container[Any] = ()) -> list[
     or "item") is taken. A first line that names such a column, and is no id, is a header. Raises DataError when the
     file is missing, unreadable, without ids, or does not say which column.
     """
+    require_list(source)
     path = Path(source)
     name = "stdin" if str(source) == STDOUT else str(source)
-    if name != "stdin" and not path.exists():
-        raise DataError(f"{name}: no such file; expected one id a line, or a CSV or Parquet file")
     try:
         if path.suffix.lower() in _PARQUET:
             ids = _parquet_ids(path, role)
@@ -79,6 +78,13 @@ def read_ids(source: str | Path, role: str, known: Container[Any] = ()) -> list[
     if not ids:
         raise DataError(f"{name}: holds no id; expected one id a line, or a CSV or Parquet file")
     return ids
+
+
+def require_list(source: str | Path) -> None:
+    """Raise DataError unless there is something to read; nothing is read, since a pipe can be read only once."""
+    if str(source) != STDOUT and (not os.path.exists(source) or os.path.isdir(source)):
+        found = "is a folder" if os.path.isdir(source) else "no such file"
+        raise DataError(f"{source}: {found}; expected a file with one id a line, or a CSV or Parquet file")
 
 
 def _decoded(content: bytes, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .ids import read_ids
+from .ids import read_ids, require_list
 from .output import STDOUT, in_json, note
 from .query import item_filters, open_run
 from .table_files import require_table_kind, write_tables
@@ -52,7 +52,7 @@ def predict_command(
         raise typer.BadParameter("both --json and --out ask for stdout: give one of them a file")
     summary = predict(run, users, out, k, where=where, allow=allow, deny=deny, unknown=unknown)
     if not in_json(summary, json):
-        note(f"wrote {summary['rows']} rows to {out}")
+        note(f"wrote {summary['rows']} rows to {'stdout' if str(out) == STDOUT else out}")
 
 
 def predict(run: Path, users: str, out: Path, k: int, **filters: Any) -> dict[str, Any]:
@@ -65,8 +65,7 @@ def predict(run: Path, users: str, out: Path, k: int, **filters: Any) -> dict[st
     kind = require_table_kind(out, "--out")
     if str(out) != STDOUT:
         require_writable(out)
-    if users != STDOUT:
-        read_ids(users, "user")  # a list that cannot be read is told before a model is opened
+    require_list(users)
     model = open_run(run)
     options.check_count(k, model.pipeline.item_count)
     given = read_ids(users, "user", model.run.dataset.user_ids)

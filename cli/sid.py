@@ -97,12 +97,14 @@ def encode_command(
     append: Annotated[bool, typer.Option("--append", help="Keep new items in SID.")] = False,
     items: ItemsTable = None,
     category_column: CategoryColumn = "categories",
+    json: options.Json = None,
 ) -> None:
     """Write the SIDs of items; known items keep theirs, new ones get free ones."""
     known, new = encode(
         sid, embeddings, out, column=column, append=append, categories=categories_of(items, category_column)
     )
-    note(f"wrote {out}: {known:,} known items, {new:,} new ones{' (kept)' if append and new else ''}")
+    if not in_json({"out": out, "known": known, "new": new}, json):
+        note(f"wrote {out}: {known:,} known items, {new:,} new ones{' (kept)' if append and new else ''}")
 
 
 @app.command("decode")
@@ -115,10 +117,12 @@ def decode_command(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="E.npy", help="File to write.", show_default=False)],
+    json: options.Json = None,
 ) -> None:
     """Write the vectors that SIDs stand for."""
     rows, width = decode(sid, codes, out)
-    note(f"wrote {out}: {rows:,} vectors of width {width}")
+    if not in_json({"out": out, "vectors": rows, "width": width}, json):
+        note(f"wrote {out}: {rows:,} vectors of width {width}")
 
 
 @app.command("info")
@@ -167,12 +171,14 @@ def export_command(
     histories: Annotated[
         str | None, typer.Option("--histories", metavar="RUN|DATA", help="Whose histories go along (llm).")
     ] = None,
+    json: options.Json = None,
 ) -> None:
     """Write items and SIDs for other programs."""
     if histories is not None and format != "llm":
         raise typer.BadParameter("histories are written with --format llm only", param_hint="--histories")
     written = export(sid, out, format, histories)
-    note("wrote " + ", ".join(f"{name} ({count:,} lines)" for name, count in written.items()))
+    if not in_json({"lines": written}, json):
+        note("wrote " + ", ".join(f"{name} ({count:,} lines)" for name, count in written.items()))
 
 
 def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +240,23 @@ def test_predictions_from_and_to_a_pipe(odd_run: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].replace('"', "") == "user_id,rank,item_id,score,filled"
     assert [line.split(",")[0] for line in lines[1:]] == ["7", "7", "3", "3"]
+
+
+def test_pipes_are_files(odd_run: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.write(write, b"user_id\n7\n3\n")
+    os.close(write)
+    result = run("predict", odd_run, "--users", f"/dev/fd/{read}", "--out", tmp_path / "p.parquet", "-k", 1)
+    os.close(read)
+    assert "wrote 2 rows" in result.stderr
+    read, write = os.pipe()
+    os.write(write, b"news/5\n")
+    os.close(write)
+    answers = run("query", odd_run, "--items", "", "--allow", f"/dev/fd/{read}", "-k", 1, "--json").stdout
+    os.close(read)
+    assert [answer["item_id"] for answer in json.loads(answers)] == ["news/5"]
+    refused = CliRunner().invoke(app, ["predict", str(odd_run), "--users", str(tmp_path), "--out", "p.csv"])
+    assert (refused.exit_code, "is a folder" in refused.stderr) == (1, True)
 
 
 def test_unknown_users_of_a_file(odd_run: Path, tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_quiet_leaves_results_warnings_and_errors(tiny_run: TinyRun) -> None:
     assert run(*words).stderr == loud.stderr, "of that one command only"
 
 
+def test_every_command_with_a_result_takes_json() -> None:
+    without = {"train", "tune"}  # they leave a folder and a file, and say so
+    for name in EXAMPLES.keys() - without:
+        assert "--json [FILE]" in run(*name.split(), "--help").stdout, name
+
+
+def test_json_may_be_said_twice(tiny_run: TinyRun) -> None:
+    assert json.loads(run("info", "--json", tiny_run.folder, "--json").stdout)["items"] == 60
+
+
 def test_every_command_has_examples() -> None:
     root = typer.main.get_command(app)
     names = set()
