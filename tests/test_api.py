@@ -278,6 +278,13 @@ def test_info(model: SparCode):
     assert told["training"]["sparcode"]["epochs_run"] >= 1
 
 
+def test_a_value_that_no_item_has_is_an_empty_answer(model: SparCode) -> None:
+    with pytest.warns(UserWarning, match="no item has categories='group 9'; did you mean"):
+        ids, scores = model.recommend(users=["u000"], where="categories='group 9'", k=2)
+    assert ids.tolist() == [[None, None]]
+    assert np.isneginf(scores).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -296,7 +303,6 @@ def test_info(model: SparCode):
         ({"users": "u000"}, QueryError, "users must be a list of ids"),
         ({"users": ["u000"], "allow": "100"}, QueryError, "allow must be a list of ids"),
         ({"users": ["u000"], "where": "yaer>1960"}, QueryError, "no column 'yaer' .did you mean 'year'"),
-        ({"users": ["u000"], "where": "categories='group 9'"}, QueryError, "no item has categories='group 9'; did you"),
         ({"users": ["u000"], "where": 7}, QueryError, "where is a int; expected a condition"),
         ({"features": [{"gendre": "F"}]}, QueryError, "gender"),
         ({"features": [{"gender": "X"}]}, QueryError, "known values"),
