@@ -101,7 +101,7 @@ def _encode(column: pa.ChunkedArray, role: str, name: str, rows: np.ndarray) -> 
         first = int(np.flatnonzero(np.asarray(ids.is_null()))[0])
         raise DataError(
             f"row {rows[first] + 1:,} has no {role} id (column {name!r}; {ids.null_count:,} such rows): "
-            "fill or remove these rows"
+            "fill or remove these rows (in text files an empty field, NULL, NaN and N/A mean none)"
         )
     encoded = ids.dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy()

@@ -68,7 +68,8 @@ def by_time(events: Interactions, cut: float | None) -> Split:
     if events.times is None:
         raise DataError("split-by time needs a time column; write --columns time=NAME")
     ordered = np.sort(events.times)
-    test_from = _cut_time(ordered, _DEFAULT_CUT if cut is None else cut)
+    cut = _DEFAULT_CUT if cut is None else cut
+    test_from = _cut_time(ordered, cut)
     before = int(np.searchsorted(ordered, test_from, side="left"))
     after = len(ordered) - before
     if before == 0 or after == 0 or after >= before:

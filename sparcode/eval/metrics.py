@@ -102,5 +102,6 @@ def overlap(ids: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
 
 def _ndcg(hits: np.ndarray, discount: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     ideal = np.concatenate(([0.0], np.cumsum(discount)))[np.minimum(sizes, len(discount))]
-    gains: np.ndarray = (hits * discount).sum(axis=1)
+    # One after the other, as the ideal gains are added: the best possible list has exactly 1.
+    gains: np.ndarray = np.cumsum(hits * discount, axis=1)[:, -1]
     return np.divide(gains, ideal, out=np.zeros_like(gains), where=ideal > 0)

@@ -83,6 +83,11 @@ def test_time_cut_of_equal_shares() -> None:
     assert np.bincount(stamped.part).tolist() == [90, 5, 5]
 
 
+def test_equal_times_cannot_be_cut_and_the_cut_is_named() -> None:
+    with pytest.raises(DataError, match=r"time.cut.0\.9: 0 events lie before the cut and 10 from it on"):
+        split_events(_events([(0, i, 5) for i in range(10)]), DataConfig(split_by="time"), seed=0)
+
+
 @pytest.mark.parametrize("cut", [0.0, -1.0, 0.3, 1000.0, 1.0e-9])
 def test_impossible_cuts(cut: float) -> None:
     events = _events([(0, i, i) for i in range(10)])

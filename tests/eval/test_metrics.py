@@ -26,6 +26,13 @@ def world(seed: int, targets_a_query: int, width: int = 20) -> tuple[np.ndarray,
     return ids, np.concatenate(([0], np.cumsum(sizes))), np.concatenate(targets).astype(np.int32)
 
 
+@pytest.mark.parametrize("k", range(1, 65))
+def test_the_best_possible_list_has_exactly_one(k: int) -> None:
+    ids, targets = np.arange(100, dtype=np.int32)[None], np.arange(k + 5, dtype=np.int32)
+    assert per_query_metrics(ids, np.array([0, k + 5]), targets, (k,))[f"ndcg@{k}"][0] == 1.0
+    assert per_query_metrics(ids, np.array([0, k]), targets[:k], (k + 20,))[f"ndcg@{k + 20}"][0] == 1.0
+
+
 @pytest.mark.parametrize(("seed", "most"), [(0, 1), (1, 4), (2, 35)])
 def test_agree_with_ir_measures(seed: int, most: int) -> None:
     ids, indptr, targets = world(seed, most)
