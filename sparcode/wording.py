@@ -34,7 +34,7 @@ _COMMANDS = [
 ]
 _SET = re.compile(rf"--set ([\w.]+)=({_WORD})")
 _COLUMN = re.compile(rf"--columns (\w+)=({_WORD})")
-_SPLIT = re.compile(r"--split-by ([a-z][a-z-]+)")
+_SPLIT = re.compile(r"--(split(?:-by)?) ([a-z][a-z-]+)")
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])( (?=['\d]))?")
 
 _flags = False
@@ -62,7 +62,7 @@ def in_python(message: str) -> str:
         message = pattern.sub(lambda found, call=call: call.format(*found.groups()), message)  # type: ignore[misc]
     message = _SET.sub(lambda found: f"config={{{found[1]!r}: {_literal(found[2])}}}", message)
     message = _COLUMN.sub(lambda found: f"columns={{{found[1]!r}: {found[2]!r}}}", message)
-    message = _SPLIT.sub(lambda found: f"split_by={found[1]!r}", message)
+    message = _SPLIT.sub(lambda found: f"{found[1].replace('-', '_')}={found[2]!r}", message)
     return _FLAG.sub(_argument, message)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sparcode.data.interactions import Interactions
 from sparcode.data.split import TEST, TRAIN, VALIDATION, Split, asked_users, first_occurrences
+from sparcode.wording import worded
 
 REASONS = {
     "repeated_targets": "held-out events of an item that is a target of the same query already",
@@ -58,7 +59,7 @@ def split_warnings(events: Interactions, split: Split, by: str) -> list[str]:
                 f"split-by column: the histories of {late:,} users hold events later than those they are asked for "
                 "(training or validation rows after validation or test rows); the parts are taken as they are named"
             )
-    return lines
+    return [worded(line) for line in lines]
 
 
 def _empty_parts(split: Split) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.types import EvaluationSet
+from sparcode.wording import worded
 
 MANY = 0.1
 """Share of repeats among the targets from which on ranking them is advised."""
@@ -22,7 +23,7 @@ def count_repeats(held: EvaluationSet) -> int:
 def repeats_line(repeats: int, targets: int, which: str, remedy: str) -> str:
     """Return the sentence that states repeats: number, share, what it means, and what to do."""
     share = 100 * repeats / max(targets, 1)
-    return (
+    return worded(
         f"{repeats:,} of {targets:,} {which} ({share:.3g} %) are already in the history of their query and count as "
         f"misses; {remedy}"
     )
