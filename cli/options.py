@@ -117,7 +117,12 @@ SplitBy = Annotated[
     typer.Option("--split-by", help="How events are held out.  [default: leave-last-out]"),
 ]
 TimeCut = Annotated[
-    float | None, typer.Option("--time-cut", metavar="T", help="Split by time: share of events (0..1) or timestamp.")
+    str | None,
+    typer.Option(
+        "--time-cut",
+        metavar="T",
+        help="Split by time: share of events (0..1), timestamp, or date (2020-01-31).",
+    ),
 ]
 
 
@@ -144,7 +149,7 @@ def data_changes(
     min_rating: float | None,
     k_core: int | None,
     split_by: str | None,
-    time_cut: float | None,
+    time_cut: str | float | None,
 ) -> dict[str, Any]:
     """Return the given data options as dotted configuration keys; options left out are absent."""
     given = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sparcode.errors import ConfigError
 
@@ -25,6 +27,28 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _number_or_iso_date(value: Any) -> float | str:
+    """Return a finite number, or text that spells one, as float, and text that is an ISO date as it is."""
+    if isinstance(value, str):
+        value = value.strip()
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+        if math.isfinite(number):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        if isinstance(value, str) and _is_iso_date(value):
+            return value
+    raise ValueError("expected a share (0..1), a timestamp, or a date such as 2020-01-01 or 2020-01-01T12:00+02:00")
+
+
+def _is_iso_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 class DataConfig(Section):
     """How the input table is read, cleaned and split."""
 
@@ -35,13 +59,24 @@ class DataConfig(Section):
     split_by: Literal["leave-last-out", "time", "column", "none"] = Field(
         "leave-last-out", description="what is held out: last events, events after a time, rows that say so, nothing"
     )
-    time_cut: float | None = Field(None, description="split-by time: share of events (0..1) or timestamp of the cut")
+    time_cut: float | str | None = Field(
+        None,
+        description="split-by time: share of events (0..1), timestamp, or ISO date of the cut (UTC)",
+    )
     catalogue_items: bool = Field(
         True, description="items without an event that stand in the items table are candidates, known by content"
     )
     text_width: int = Field(
         128, ge=0, le=1024, description="width of the vector made of the items' text (TF-IDF, SVD); 0 = off"
     )
+
+    @field_validator("time_cut", mode="before")
+    @classmethod
+    def _number_or_date(cls, value: Any) -> Any:
+        """Return a number as float, a date as ISO text, which every file that holds a configuration can keep."""
+        if isinstance(value, date):
+            value = value.isoformat()
+        return value if value is None else _number_or_iso_date(value)
 
 
 class ModelConfig(Section):
@@ -383,7 +418,8 @@ def _describe(problem: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return _unknown(key)
-    return f"configuration key {key!r}: got {first['input']!r}, {first['msg'][:1].lower()}{first['msg'][1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"configuration key {key!r}: got {first['input']!r}, {message[:1].lower()}{message[1:]}"
 
 
 def _changes(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sparcode.data.columns import find_columns
 from sparcode.data.comparison import printed_as
 from sparcode.data.interactions import Interactions, build_interactions, other_time_columns
 from sparcode.data.rows import rows_where
+from sparcode.data.times import could_be_times
 from sparcode.errors import DataError
 
 
@@ -25,18 +27,19 @@ def clean(table: pa.Table, config: DataConfig) -> tuple[Interactions, dict[str, 
     """Find columns, filter rows, check times, drop duplicates and rare users and items.
 
     Returns events sorted by user, then time; equal times keep file order; and a summary (JSON-able) with
-    ``columns``, ``rows`` and the counts under ``dropped``. Raises DataError when nothing is left.
+    ``columns``, ``ignored``, ``rows`` and the counts under ``dropped``. Raises DataError when nothing is left.
     """
-    columns = find_columns(table.column_names, config.columns, _needed(config))
+    columns = find_columns(table.column_names, config.columns, _needed(config), lambda role: _serving(table, role))
     summary: dict[str, Any] = {"columns": columns, "guessed": sorted(set(columns) - set(config.columns))}
+    summary["ignored"] = ignored_columns(table.column_names, columns, config)
+    used = {role: name for role, name in columns.items() if role in {"user", "item", "time", *_needed(config)}}
     rows = np.arange(table.num_rows, dtype=np.int64)
-    selected = table
+    selected = table.select(list(used.values()))
     if config.where:
         rows = np.flatnonzero(rows_where(table, config.where))
-        selected = table.take(pa.array(rows))
+        selected = selected.take(pa.array(rows))
     summary |= {"rows": table.num_rows, "dropped": {"where": table.num_rows - len(rows)}}
     _require(len(rows), f"where {config.where!r}")
-    used = {role: name for role, name in columns.items() if role in {"user", "item", "time", *_needed(config)}}
     events = build_interactions(selected, used, rows)
     if events.times is None:
         warnings.warn("no time column: the order of the rows is taken as time", NoTimeWarning, stacklevel=3)
@@ -47,6 +50,14 @@ def clean(table: pa.Table, config: DataConfig) -> tuple[Interactions, dict[str, 
             summary["dropped"][reason] = before - len(events)
         _require(len(events), f"--{reason.replace('_', '-')}")
     return events, summary
+
+
+def ignored_columns(names: Sequence[str], columns: Mapping[str, str], config: DataConfig) -> list[str]:
+    """Return the columns that nothing reads: neither --where nor a role; a split where the split is not by it."""
+    unread = {name for role, name in columns.items() if role == "split" and config.split_by != "column"}
+    known = set(columns.values()) - unread
+    asked = config.where or ""
+    return [name for name in names if name not in known and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked)]
 
 
 def drop_low_ratings(events: Interactions, min_rating: float) -> Interactions:
@@ -108,6 +119,10 @@ def _needed(config: DataConfig) -> list[str]:
     if config.split_by == "column":
         needed.append("split")
     return needed + (["time"] if config.split_by == "time" else [])
+
+
+def _serving(table: pa.Table, role: str) -> list[str]:
+    return could_be_times(table) if role == "time" else []
 
 
 def _steps(

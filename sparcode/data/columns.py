@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sparcode.errors import DataError
 
@@ -29,7 +29,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timestamp", "time", "ts", "unixtime", "eventtime", "unixreviewtime", "timestamps"),
         ("datetime", "createdat", "eventtimestamp", "visitedat"),
         ("date", "day", "reviewtime", "reviewdate", "eventdate"),
-        ("position", "order", "step", "index"),
+        ("position", "order", "step"),
     ),
     "rating": (("rating", "ratings"), ("score", "stars", "overall", "ratingvalue")),
     "split": (("split",), ("fold", "subset")),
@@ -41,17 +41,42 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+# What pandas, Spark and R call the numbers of rows when they write them beside the data.
+_ROW_NUMBER = re.compile(r"unnamed: ?\d+(_level_\d+)?(\.\d+)*|__index_level_\d+__|level_\d+|index|", re.IGNORECASE)
+
+
+# A number, a date: what stands in a row rather than in a header.
+_VALUE = re.compile(r"[+-]?\d+(\.\d+)?|\d{4}-\d{2}-\d{2}.*")
+
+
+def is_row_number(name: str) -> bool:
+    """Tell whether a column is, by its name, the index of a data frame and no property of what the row is about."""
+    return _ROW_NUMBER.fullmatch(name.strip()) is not None
+
+
 def looks_like(name: str, role: str) -> bool:
     """Tell whether a column name is one that a role is guessed from."""
-    return any(plain(name) in tier for tier in _NAMES[role])
+    spelled = plain(name)
+    return any(spelled in tier for tier in _NAMES[role])
 
 
-def find_columns(names: Sequence[str], given: Mapping[str, str], needed: Sequence[str] = ()) -> dict[str, str]:
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a message: at most ``most``, and how many there are besides."""
+    more = f", ... ({len(names):,} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def find_columns(
+    names: Sequence[str],
+    given: Mapping[str, str],
+    needed: Sequence[str] = (),
+    could_serve: Callable[[str], Sequence[str]] | None = None,
+) -> dict[str, str]:
     """Return role -> column name for an interactions table.
 
     ``given`` wins and is checked; other roles are guessed. ``user``, ``item`` and every role of ``needed`` must be
-    found, otherwise DataError names the columns and the option to write. An ambiguous optional rating or split
-    that nobody needs is left out.
+    found, otherwise DataError names the columns and the option to write, and those that ``could_serve`` returns for
+    the role. An ambiguous optional rating or split that nobody needs is left out.
     """
     roles = dict(_checked(names, given))
     taken = set(roles.values())
@@ -59,9 +84,10 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], needed: Sequenc
         if role in roles:
             continue
         required = role in ("user", "item", *needed)
-        name = _guess([n for n in names if n not in taken], role, required or role == "time", names)
+        free = [name for name in names if name not in taken and not is_row_number(name)]
+        name = _guess(free, role, required or role == "time", names)
         if name is None and required:
-            raise DataError(_missing(role, names))
+            raise DataError(_missing(role, names, could_serve(role) if could_serve else ()))
         if name is not None:
             roles[role] = name
             taken.add(name)
@@ -75,7 +101,7 @@ def find_id_column(names: Sequence[str], role: str, interactions_name: str) -> s
     name = _guess(names, role, True, names)
     if name is None:
         raise DataError(
-            f"the {role}s table has no column {interactions_name!r} to join by; its columns: {', '.join(names)}"
+            f"the {role}s table has no column {interactions_name!r} to join by; its columns: {listed(names)}"
         )
     return name
 
@@ -87,7 +113,7 @@ def _checked(names: Sequence[str], given: Mapping[str, str]) -> Mapping[str, str
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise DataError(f"--columns {role}={name}: no such column{hint}; columns found: {', '.join(names)}")
+            raise DataError(f"--columns {role}={name}: no such column{hint}; columns found: {listed(names)}")
     for role, name in given.items():
         others = [other for other in given if other != role and given[other] == name]
         if others:
@@ -103,15 +129,20 @@ def _guess(names: Sequence[str], role: str, strict: bool, all_names: Sequence[st
         if matches and strict:
             raise DataError(
                 f"ambiguous {role} column: {' and '.join(map(repr, matches))} both fit; write --columns "
-                f"{role}={matches[0]} (columns found: {', '.join(all_names)})"
+                f"{role}={matches[0]} (columns found: {listed(all_names)})"
             )
         if matches:
             return None
     return None
 
 
-def _missing(role: str, names: Sequence[str]) -> str:
-    message = f"no {role} column found; write --columns {role}=NAME (columns found: {', '.join(names)})"
-    if names and all(re.fullmatch(r"[\d.:+-]*", name) for name in names):
+def _missing(role: str, names: Sequence[str], serving: Sequence[str]) -> str:
+    if serving:
+        return (
+            f"no {role} column found; write --columns {role}={serving[0]} (columns that could serve: "
+            f"{listed(serving, 8)}; columns found: {listed(names)})"
+        )
+    message = f"no {role} column found; write --columns {role}=NAME (columns found: {listed(names)})"
+    if any(_VALUE.fullmatch(name) for name in names):
         message += "; the first line looks like data: add a header line"
     return message

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparcode.config import DataConfig
+from sparcode.data.columns import listed
 from sparcode.data.features import Features
 from sparcode.data.ids import IdMap, cast_ids
 from sparcode.data.interactions import Interactions
@@ -78,6 +79,8 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     dataset = replace(dataset, item_attributes=attributes)
     summary |= _counts(dataset)
     _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
+    if summary["ignored"]:
+        _log.info("columns that are not read: %s", listed(summary["ignored"]))
     return dataset
 
 

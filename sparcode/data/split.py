@@ -6,12 +6,14 @@ All functions take events sorted by user and time. Stable: equal times keep file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from sparcode.config import DataConfig
 from sparcode.data.interactions import Interactions
+from sparcode.data.times import date_in_unit_of, ticks_per_second, unit_name
 from sparcode.errors import DataError
 from sparcode.seeding import generator
 from sparcode.types import EvaluationSet, Queries
@@ -60,10 +62,11 @@ def leave_last_out(events: Interactions) -> Split:
     return Split(part, summary={"users_with_under_3_events": short})
 
 
-def by_time(events: Interactions, cut: float | None) -> Split:
+def by_time(events: Interactions, cut: float | str | None) -> Split:
     """Events from the cut on = test, an equal number of events before it = validation.
 
-    ``cut``: a share of the events (at most 1) or a timestamp; absent: 0.9. Equal times stay on one side.
+    ``cut``: a share of the events (at most 1), a timestamp in the unit of the times, or an ISO date; absent: 0.9.
+    Equal times stay on one side.
     """
     if events.times is None:
         raise DataError("split-by time needs a time column; write --columns time=NAME")
@@ -75,7 +78,7 @@ def by_time(events: Interactions, cut: float | None) -> Split:
     if before == 0 or after == 0 or after >= before:
         raise DataError(
             f"--time-cut {cut}: {before:,} events lie before the cut and {after:,} from it on; the part before must "
-            f"hold training and an equally large validation part (times run from {ordered[0]:.0f} to {ordered[-1]:.0f})"
+            f"hold training and an equally large validation part (times run from {_shown_range(ordered)})"
         )
     validation_from = float(ordered[before - after])
     part = np.zeros(len(events), dtype=np.int8)
@@ -135,9 +138,11 @@ def row_pointers(rows: np.ndarray, count: int) -> np.ndarray:
     return indptr
 
 
-def _cut_time(ordered: np.ndarray, cut: float) -> float:
+def _cut_time(ordered: np.ndarray, cut: float | str) -> float:
+    if isinstance(cut, str):
+        return date_in_unit_of(cut, ordered)
     if cut <= 0 or not np.isfinite(cut):
-        raise DataError(f"--time-cut {cut}: expected a share between 0 and 1 or a timestamp")
+        raise DataError(f"--time-cut {cut}: expected a share between 0 and 1, a timestamp or a date such as 2020-01-01")
     return float(ordered[min(int(cut * len(ordered)), len(ordered) - 1)]) if cut <= 1 else float(cut)
 
 
@@ -157,6 +162,15 @@ def _require_known(events: Interactions) -> None:
         f"split column holds {listed}; expected train, valid (validation, val, dev) and test; found {rows[:200]} "
         f"of {len(events):,}: name their part, or leave them out with --where"
     )
+
+
+def _shown_range(ordered: np.ndarray) -> str:
+    """Return the first and last time, as dates too where they are Unix times."""
+    first, last, ticks = ordered[0], ordered[-1], ticks_per_second(ordered)
+    if ticks is None:
+        return f"{first:.0f} to {last:.0f}"
+    dates = [f"{datetime.fromtimestamp(time / ticks, tz=UTC):%Y-%m-%dT%H:%M}" for time in (first, last)]
+    return f"{first:.0f} to {last:.0f} {unit_name(ordered)}, {dates[0]} to {dates[1]}; a date is a cut too"
 
 
 def _last_training_events(events: Interactions, part: np.ndarray, seed: int) -> np.ndarray:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from sparcode.data.columns import looks_like, plain
-from sparcode.data.ids import integers_where_exact
+from sparcode.data.columns import is_row_number, listed
+from sparcode.data.parts import is_parts, numbered_files, part_files, read_parts
+from sparcode.data.plain_types import plain_table
+from sparcode.data.recbole import read_recbole
+from sparcode.data.text_files import distinct_names, read_text
+from sparcode.data.text_kinds import not_text
 from sparcode.errors import DataError
 
 _PARQUET = (".parquet", ".pq")
@@ -19,18 +23,21 @@ _TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt")
 _ATOMIC = (".inter", ".item", ".user")
 _KINDS = (*_PARQUET, *_TEXT, *_ATOMIC)
 _RECBOLE = {"interactions": ".inter", "items": ".item", "users": ".user"}
-# "NA" is not among them: it is a legitimate id.
-_NULLS = ["", "NULL", "null", "NaN", "nan", "N/A", "#N/A"]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What was read: one table of interactions, and tables of items and users where given."""
+    """What was read: one table of interactions, and tables of items and users where given.
+
+    Their columns are of plain types (see ``plain_types``). ``row_numbers``: table -> columns of items and users that
+    only number the rows and were left out.
+    """
 
     interactions: pa.Table
     items: pa.Table | None = None
     users: pa.Table | None = None
     source: str = "a table in memory"
+    row_numbers: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
@@ -39,34 +46,55 @@ def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
     ``data``: a path of a file or folder, a fetched name, a pandas, polars or pyarrow table, a mapping of columns,
     a mapping with the key ``interactions`` (and ``items``, ``users``) whose values are any of these, or Tables.
     ``text_columns``: columns of text files that are ids whatever their name, and hence never read as numbers.
+    Raises DataError for what cannot be read and for interactions without rows.
     """
-    if isinstance(data, Tables):
-        return data
     ids = frozenset(text_columns)
+    if isinstance(data, Tables):
+        given = {"interactions": data.interactions, "items": data.items, "users": data.users}
+        return _tables({name: table for name, table in given.items() if table is not None}, data.source, ids)
     if isinstance(data, str | Path):
-        return _read_path(_resolve(data), ids)
+        path = _resolve(data)
+        return _tables({name: _read_source(found, ids) for name, found in _sources(path).items()}, str(path), ids)
     if isinstance(data, Mapping) and "interactions" in data:
         parts = {name: _read_part(value, name, ids) for name, value in data.items() if value is not None}
         unknown = sorted(set(parts) - {"interactions", "items", "users"})
         if unknown:
             raise DataError(f"unknown table {unknown[0]!r}; tables are interactions, items and users")
-        return Tables(**parts)
-    return Tables(_require_rows(_to_arrow(data, "data"), "the table"))
+        return _tables(parts, Tables.source, ids)
+    return _tables({"interactions": table_of(data, "data")}, Tables.source, ids)
 
 
 def read_file(path: Path, text_columns: frozenset[str] = frozenset()) -> pa.Table:
-    """Read one Parquet, CSV, TSV or RecBole file; errors are DataError with the file's name."""
+    """Read one Parquet, CSV, TSV or RecBole file, or a folder of parts of one table, as columns of plain types.
+
+    Errors are DataError with the file's name.
+    """
     try:
+        if path.is_dir():
+            return read_parts(part_files(path, kind_of), path, read_file, text_columns)
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a table with a header")
         if kind_of(path) in _PARQUET:
-            return _distinct_names(_read_parquet(path), str(path))
-        if kind_of(path) in _ATOMIC:
-            return _read_recbole(path)
-        return _read_text(path, text_columns)
+            return _read_parquet(path)
+        return plain_table(read_recbole(path) if kind_of(path) in _ATOMIC else read_text(path, text_columns))
     except (pa.ArrowException, UnicodeDecodeError, OSError) as problem:
-        encoding = "; save it as UTF-8" if "utf" in str(problem).lower() else ""
-        raise DataError(f"{path} cannot be read: {_first_line(problem)}{encoding}") from None
+        raise DataError(f"{path} cannot be read: {_first_line(problem)}; is the file whole?") from None
+
+
+def table_of(data: Any, name: str) -> pa.Table:
+    """Return a table in memory (pandas, polars, pyarrow, a mapping of columns, ...) as columns of plain types.
+
+    Lazy frames, datasets and readers are read. ``name`` stands in messages. Raises DataError.
+    """
+    try:
+        table = data if isinstance(data, pa.Table) else pa.table(_collected(data))
+    except (TypeError, ValueError, OverflowError, pa.ArrowException) as problem:
+        raise DataError(
+            f"{name}: cannot use a {type(data).__name__} as a table ({_reason(problem)}); expected a path, "
+            "a pandas, polars or pyarrow table whose columns hold values of one type each"
+        ) from None
+    distinct_names(table.column_names, name)
+    return plain_table(table)
 
 
 def kind_of(path: Path) -> str | None:
@@ -75,14 +103,33 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind in sorted(_KINDS, key=len, reverse=True) if name.endswith(kind)), None)
 
 
-def _distinct_names(table: pa.Table, source: str) -> pa.Table:
-    names = table.column_names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+def _tables(parts: dict[str, pa.Table], source: str, ids: frozenset[str]) -> Tables:
+    """Check what was read, and leave numbers of rows out of items and users, whose columns are all features."""
+    interactions = parts["interactions"]
+    if interactions.num_rows == 0:
+        names = listed(interactions.column_names) or "none"
         raise DataError(
-            f"{source} has several columns named {twice[0]!r} (columns: {', '.join(names)}); rename all but one"
+            f"{source if source != Tables.source else 'the interactions table'} has no rows (columns: {names})"
         )
-    return table
+    kept, left_out = {"interactions": plain_table(interactions)}, {}
+    for name in sorted(set(parts) - {"interactions"}):
+        table = plain_table(parts[name])
+        numbers = [column for column in table.column_names if column not in ids and _numbers_rows(table, column)]
+        kept[name] = table.drop_columns(numbers)
+        if numbers:
+            left_out[name] = numbers
+    return Tables(**kept, source=source, row_numbers=left_out)
+
+
+def _numbers_rows(table: pa.Table, name: str) -> bool:
+    """Tell whether a column numbers the rows: by its name, and by its values where the name is an everyday word."""
+    import pyarrow.compute as pc
+
+    if not is_row_number(name):
+        return False
+    column = table[name]
+    whole = pa.types.is_integer(column.type) and pc.count_distinct(column).as_py() == len(column)
+    return whole or name.strip().lower() != "index"
 
 
 def _resolve(data: str | Path) -> Path:
@@ -103,150 +150,95 @@ def _resolve(data: str | Path) -> Path:
     raise DataError(f"{data}: no such file, folder or fetched name{hint}")
 
 
-def _read_path(path: Path, ids: frozenset[str]) -> Tables:
-    if not path.is_dir():
-        if kind_of(path) is None:
-            raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(_KINDS)}")
-        return Tables(_require_rows(read_file(path, ids), str(path)), source=str(path))
-    files = _folder_files(path)
-    parts = {name: read_file(file, ids) for name, file in files.items()}
-    _require_rows(parts["interactions"], str(files["interactions"]))
-    return Tables(**parts, source=str(path))
+def _sources(path: Path) -> dict[str, list[Path]]:
+    """Return table -> the file, the folder of its parts, or its numbered files."""
+    if path.is_dir():
+        try:
+            return _folder_sources(path)
+        except OSError as problem:
+            raise DataError(f"{path} cannot be read: {problem.strerror}") from None
+    if kind_of(path) is None:
+        raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(_KINDS)}")
+    return {"interactions": [path]}
 
 
-def _folder_files(folder: Path) -> dict[str, Path]:
-    files = {}
+def _read_source(found: list[Path], ids: frozenset[str]) -> pa.Table:
+    return read_file(found[0], ids) if len(found) == 1 else read_parts(found, found[0].parent, read_file, ids)
+
+
+def _folder_sources(folder: Path) -> dict[str, list[Path]]:
+    sources = {}
+    entries = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     for part, recbole in _RECBOLE.items():
-        entries = sorted(f for f in folder.iterdir() if f.is_file() and kind_of(f) and not f.name.startswith("."))
-        found = [f for f in entries if f.name.lower() == part + str(kind_of(f))]
-        found = found or [f for f in entries if kind_of(f) == recbole]
+        found = [file for file in entries if _is_named(file, part)]
+        found = found or [file for file in entries if file.is_file() and kind_of(file) == recbole]
         if len(found) > 1:
-            raise DataError(f"{folder} holds {' and '.join(f.name for f in found)}: keep one, or give the file itself")
+            raise DataError(
+                f"{folder} holds {' and '.join(file.name for file in found)}: keep one, or give the file itself"
+            )
+        found = found or numbered_files(folder, part, kind_of)
         if found:
-            files[part] = found[0]
-    if "interactions" not in files:
-        names = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) or "nothing"
-        raise DataError(f"{folder} holds no interactions.parquet, .csv, .tsv or *.inter; found: {names}")
-    return files
+            sources[part] = found
+    if "interactions" in sources:
+        return sources
+    named = folder.name.lower() == "interactions" or kind_of(folder) is not None
+    if is_parts(folder, kind_of) or (named and part_files(folder, kind_of)):
+        return {"interactions": [folder]}
+    names = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
+    raise DataError(
+        f"{folder} holds no interactions.parquet, .csv, .tsv or *.inter; found: {names}; parts of one table "
+        f"belong into a folder {folder / 'interactions'}"
+    )
+
+
+def _is_named(entry: Path, part: str) -> bool:
+    """Tell whether a file is ``interactions.csv`` or the like, or a folder of parts with such a name."""
+    if entry.is_dir():
+        return entry.name.lower() in (part, f"{part}{kind_of(entry)}") and bool(part_files(entry, kind_of))
+    return kind_of(entry) is not None and entry.name.lower() == f"{part}{kind_of(entry)}"
 
 
 def _read_part(value: Any, name: str, ids: frozenset[str]) -> pa.Table:
-    table = read_file(Path(value), ids) if isinstance(value, str | Path) else _to_arrow(value, name)
-    return _require_rows(table, f"the {name} table") if name == "interactions" else table
+    return read_file(_resolve(value), ids) if isinstance(value, str | Path) else table_of(value, name)
 
 
-def _to_arrow(data: Any, name: str) -> pa.Table:
-    if isinstance(data, pa.Table):
-        return _distinct_names(data, name)
-    try:
-        return pa.table(data)
-    except (TypeError, ValueError, pa.ArrowException) as problem:
-        raise DataError(
-            f"{name}: cannot use a {type(data).__name__} as a table ({_first_line(problem)}); expected a path, "
-            "a pandas, polars or pyarrow table"
-        ) from None
+def _collected(data: Any) -> Any:
+    """Return what ``pa.table`` takes: lazy frames of polars are collected, datasets and readers read."""
+    if type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "collect"):
+        try:
+            return data.collect()
+        except Exception as problem:  # whatever the plan of a lazy frame meets
+            raise ValueError(_first_line(problem)) from None
+    if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "index") and hasattr(data, "columns"):
+        # An index with a name is a column, even where it counts rows; without one Arrow's own rule holds.
+        named = any(name is not None for name in data.index.names)
+        return pa.Table.from_pandas(data, preserve_index=True if named else None)
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if callable(getattr(data, "to_table", None)):
+        return data.to_table()
+    return data.read_all() if isinstance(data, pa.RecordBatchReader) else data
 
 
 def _read_parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path).read()
+    with open(path, "rb") as stream:
+        start = stream.read(1 << 16)
+    if not start.startswith((b"PAR1", b"PARE")):
+        what = (
+            not_text(start) or "is no Parquet file (it does not begin with PAR1); if it is text, name it .csv or .tsv"
+        )
+        raise DataError(f"{path} {what}")
+    file = pq.ParquetFile(path)
+    distinct_names(file.schema_arrow.names, str(path))
+    return plain_table(file.read())
 
 
-def _read_text(path: Path, ids: frozenset[str]) -> pa.Table:
-    from pyarrow import csv
-
-    header = _header(path)
-    delimiter = _delimiter(path, header)
-    names = [name.strip().strip('"') for name in header.split(delimiter)]
-    text = {name for name in names if name in ids or _is_id_name(name)}
-    table = csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types={name: pa.large_string() for name in text}, null_values=_NULLS, strings_can_be_null=True
-        ),
-    )
-    return _plain_ids(_distinct_names(table, str(path)), text)
-
-
-def _read_recbole(path: Path) -> pa.Table:
-    from pyarrow import csv
-
-    fields = [field.strip() for field in _header(path).split("\t")]
-    broken = [field for field in fields if field.partition(":")[2] not in _RECBOLE_TYPES]
-    if broken:
-        raise DataError(f"{path}: header field {broken[0]!r} is not name:token|token_seq|float|float_seq")
-    types = {field: pa.float64() if field.endswith(":float") else pa.large_string() for field in fields}
-    table = csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(column_names=fields, skip_rows=1),
-        parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
-        convert_options=csv.ConvertOptions(column_types=types, null_values=_NULLS, strings_can_be_null=True),
-    )
-    _distinct_names(table, str(path))
-    names = [field.partition(":")[0] for field in fields]
-    columns = [_RECBOLE_TYPES[field.partition(":")[2]](table[field]) for field in fields]
-    return pa.table(columns, names=names)
-
-
-def _token(column: pa.ChunkedArray) -> pa.Array:
-    return integers_where_exact(column.combine_chunks())
-
-
-def _token_sequence(column: pa.ChunkedArray) -> pa.Array:
-    import pyarrow.compute as pc
-
-    return pc.split_pattern(column, " ").cast(pa.large_list(pa.string()))
-
-
-def _float_sequence(column: pa.ChunkedArray) -> pa.Array:
-    import pyarrow.compute as pc
-
-    lists = pc.split_pattern(pc.replace_substring(column, ",", " "), " ").combine_chunks()
-    return lists.cast(pa.list_(pa.float64()))
-
-
-_RECBOLE_TYPES: dict[str, Any] = {
-    "token": _token,
-    "token_seq": _token_sequence,
-    "float": lambda column: column,
-    "float_seq": _float_sequence,
-}
-
-
-def _plain_ids(table: pa.Table, names: Iterable[str]) -> pa.Table:
-    for name in names:
-        if name in table.column_names:
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, integers_where_exact(table[name].combine_chunks()))
-    return table
-
-
-def _is_id_name(name: str) -> bool:
-    return looks_like(name, "user") or looks_like(name, "item") or plain(name).endswith("id")
-
-
-def _header(path: Path) -> str:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        start = bytes(stream.read(1 << 16))
-    line = start.decode("utf-8-sig", errors="replace").splitlines()[:1]
-    if not line or not line[0].strip():
-        raise DataError(f"{path} has no header line; expected column names in the first line")
-    return line[0]
-
-
-def _delimiter(path: Path, header: str) -> str:
-    usual = "\t" if ".tsv" in path.name.lower() or path.suffix == ".txt" else ","
-    if usual in header:
-        return usual
-    return max([usual, ",", "\t", ";", "|"], key=header.count)
-
-
-def _require_rows(table: pa.Table, name: str) -> pa.Table:
-    if table.num_rows == 0:
-        raise DataError(f"{name} has no rows (columns: {', '.join(table.column_names) or 'none'})")
-    return table
+def _reason(problem: BaseException) -> str:
+    """Return one line; pandas' problems come with Arrow in two parts, of which the second names the column."""
+    parts = [str(part) for part in problem.args if isinstance(part, str)] or [str(problem)]
+    return "; ".join(part.splitlines()[0] for part in parts if part) or type(problem).__name__
 
 
 def _first_line(problem: BaseException) -> str:

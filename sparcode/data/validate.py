@@ -9,15 +9,14 @@ import numpy as np
 
 from sparcode.config import DataConfig
 from sparcode.data.accounting import REASONS as SPLIT_REASONS
+from sparcode.data.columns import listed
 from sparcode.data.dataset import Prepared, prepare
 from sparcode.data.interactions import Interactions
 from sparcode.data.repeats import count_repeats as repeated_targets
 from sparcode.data.repeats import repeats_line
 from sparcode.data.split import TEST, TRAIN, VALIDATION, evaluation_set
 from sparcode.data.tables import Tables, read_tables
-
-# Unix seconds of 1980; smaller "times" are positions or counters.
-_FIRST_PLAUSIBLE_SECOND = 315_532_800
+from sparcode.data.times import ticks_per_second
 
 
 def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
@@ -37,6 +36,7 @@ def validate(data: Any, config: DataConfig, *, seed: int = 0) -> dict[str, Any]:
         "source": tables.source,
         "columns": summary["columns"],
         "guessed": summary["guessed"],
+        "ignored": summary["ignored"],
         "rows": summary["rows"],
         "dropped": summary["dropped"],
         "events": len(events),
@@ -83,6 +83,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     if report["items_without_event"]:
         lines.append(f"catalogue {report['items_without_event']:,} of the items have no event (known by content)")
     lines += [f"repeats   {line}" for line in _repeat_lines(split)]
+    if report["ignored"]:
+        lines.insert(2, f"not read  {listed(report['ignored'])} (--columns gives a role, --where selects rows)")
     lines += [f"dropped   {line}" for line in _dropped_lines(report)]
     for role, table in report["metadata"].items():
         lines.append(
@@ -109,11 +111,9 @@ def time_range(times: np.ndarray | None) -> dict[str, Any]:
     if times is None:
         return {"kind": "file order"}
     first, last = float(times.min()), float(times.max())
-    if first < _FIRST_PLAUSIBLE_SECOND:
+    power = ticks_per_second(times)
+    if power is None:
         return {"kind": "positions or counters", "first": first, "last": last}
-    power = 1.0
-    while last / power > 1e10:
-        power *= 1000.0
     shown = [datetime.fromtimestamp(value / power, tz=UTC).isoformat(timespec="seconds") for value in (first, last)]
     return {"kind": "Unix time", "first": first, "last": last, "first_date": shown[0], "last_date": shown[1]}
 
@@ -141,8 +141,10 @@ def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, 
         if table is not None:
             item = role == "item"
             width = text_width if item else 0
-            found[f"{role}s"] = read_metadata(table, role, columns[role], ids, title=item, text_width=width).summary
-            prepared.summary["warnings"] += missing_lines(role, found[f"{role}s"])
+            summary = read_metadata(table, role, columns[role], ids, title=item, text_width=width).summary
+            summary["ignored"] |= dict.fromkeys(tables.row_numbers.get(f"{role}s", []), "numbers of rows")
+            found[f"{role}s"] = summary
+            prepared.summary["warnings"] += missing_lines(role, summary)
     return found
 
 

@@ -53,7 +53,7 @@ TABLES = {
     "negative time": (HEADER + "1,2,-5\n1,3,4\n", "row 1 has the time -5"),
     "one-item users": (HEADER + "1,2,1\n2,3,4\n3,4,5\n", "no user has 2 training events"),
     "not UTF-8": (b"user,item,time\n\xff\xfe,2,1\n", "save it as UTF-8"),
-    "ragged rows": (HEADER + "1,2,1\n1,3\n", "Expected 3 columns, got 2"),
+    "ragged rows": (HEADER + "1,2,1\n1,3\n", "line 3 has 2 fields, expected 3"),
 }
 
 

@@ -109,6 +109,30 @@ def test_null_ids_name_the_original_row() -> None:
         clean(table, DataConfig(where="time>1"))
 
 
+def test_columns_that_nothing_reads_are_named() -> None:
+    rows = {
+        "user": ["a", "a"],
+        "item": [1, 2],
+        "time": [1, 2],
+        "event": ["x", "y"],
+        "price": [1, 2],
+        "split": ["train"] * 2,
+    }
+    table = pa.table(rows)
+    assert clean(table, DataConfig())[1]["ignored"] == ["event", "price", "split"]
+    assert clean(table, DataConfig(where="event=x"))[1]["ignored"] == ["price", "split"]
+    assert clean(table, DataConfig(split_by="column"))[1]["ignored"] == ["event", "price"]
+
+
+def test_a_split_by_time_names_a_column_that_could_serve() -> None:
+    table = pa.table({"user": [1, 1], "item": [1, 2], "n": [1, 2], "seen_on": [datetime.date(2013, 4, 3)] * 2})
+    with pytest.raises(DataError, match="no time column found; write .*seen_on.*that could serve: seen_on") as caught:
+        clean(table, DataConfig(split_by="time"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="no time column found; write .*NAME"):
+        clean(table.drop_columns("seen_on"), DataConfig(split_by="time"))
+
+
 def test_dates_and_texts_are_times() -> None:
     day = datetime.datetime(2013, 4, 3, tzinfo=datetime.UTC)
     seconds = day.timestamp()

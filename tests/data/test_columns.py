@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparcode.data.columns import find_columns, find_id_column
+from sparcode.data.columns import find_columns, find_id_column, is_row_number
 from sparcode.errors import DataError
 
 
@@ -43,6 +43,23 @@ def test_missing_and_ambiguous() -> None:
         find_columns(["196", "242", "3", "881250949"], {})
     with pytest.raises(DataError, match="no split column"):
         find_columns(["user", "item"], {}, ["split"])
+
+
+def test_numbers_of_rows_have_no_role() -> None:
+    numbers = ["Unnamed: 0", "Unnamed: 0.1", "__index_level_0__", "index", "level_0", ""]
+    assert all(map(is_row_number, numbers))
+    assert not any(map(is_row_number, ["item_index", "indexed", "position", "unnamed", "user_id"]))
+    assert find_columns(["user", "item", *numbers], {}) == {"user": "user", "item": "item"}
+    assert find_columns(["user", "item", "index"], {"time": "index"})["time"] == "index"
+
+
+def test_a_missing_column_names_those_that_could_serve() -> None:
+    with pytest.raises(DataError, match=r"no time column found; write .*when.* \(columns that could serve: when"):
+        find_columns(["user", "item", "when"], {}, ["time"], lambda role: ["when"])
+    with pytest.raises(DataError, match="columns found: user, c0, c1.*c18, ... .51 in all.; the first|51 in all"):
+        find_columns(["user", *(f"c{n}" for n in range(50))], {})
+    with pytest.raises(DataError, match="add a header line"):
+        find_columns(["u1", "b7", "2013-04-03"], {})
 
 
 def test_given_columns_are_checked() -> None:
