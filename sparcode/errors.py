@@ -17,7 +17,8 @@ class SparcodeError(Exception):
     """
 
     def __str__(self) -> str:
-        return worded(super().__str__())
+        # An id or a name in a message may hold line ends; the message is one line all the same.
+        return " ".join(worded(super().__str__()).splitlines())
 
 
 class ConfigError(SparcodeError):

@@ -49,6 +49,10 @@ def test_flags_become_arguments(flags: str, python: str) -> None:
     assert str(DataError(flags)) == python
 
 
+def test_a_message_is_one_line_whatever_it_names() -> None:
+    assert str(DataError("near ids: a\nb\u2028c")) == "near ids: a b c"
+
+
 def test_errors_travel_between_processes() -> None:
     for error in (RunError("use --overwrite"), MissingExtraError("optuna", "tune", "sparcode tune")):
         other = pickle.loads(pickle.dumps(error))

@@ -37,6 +37,7 @@ def reporter(progress: bool | Progress) -> Iterator[Progress]:
         from rich.progress import Progress as Bar
 
         columns = (TextColumn("scoring codes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
+        console = Console(stderr=True)
+        with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("blocks", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -90,7 +90,7 @@ def test_resume_with_other_settings_or_data(copied: Path, tiny_run: TinyRun, tmp
     out = tmp_path / "resumed"
     assert invoke("train", tmp_path / "other.csv", "--out", out, "--no-baselines", *TINY).exit_code == 0
     assert "configuration differs" in refused("train", tmp_path / "other.csv", "--out", out, "--resume")
-    assert "not on" in refused("train", tiny_run.data, "--out", out, "--resume", "--no-baselines", *TINY)
+    assert "not on" in refused("-q", "train", tiny_run.data, "--out", out, "--resume", "--no-baselines", *TINY)
 
 
 def test_out_that_is_a_file(tmp_path: Path) -> None:
