@@ -153,11 +153,12 @@ def sample(evaluation_set: EvaluationSet, users: int, *, seed: int, purpose: str
 
 
 def exhaustive_sample(evaluation_set: EvaluationSet, item_count: int, *, seed: int) -> tuple[EvaluationSet, str | None]:
-    """Return the users an exhaustive scorer is evaluated on and, when they are not all, a note that says so."""
+    """Return the queries an exhaustive scorer is evaluated on and, when they are not all, a note that says so."""
     if len(evaluation_set) * item_count <= EXHAUSTIVE_PAIRS or len(evaluation_set) <= EXHAUSTIVE_USERS:
         return evaluation_set, None
     part = sample(evaluation_set, EXHAUSTIVE_USERS, seed=seed, purpose="exhaustive users")
-    note = f"{len(part):,} of {len(evaluation_set):,} users (seed {seed}): more than {EXHAUSTIVE_PAIRS:,} pairs"
+    asked = "users" if len(np.unique(evaluation_set.users)) == len(evaluation_set) else "queries"
+    note = f"{len(part):,} of {len(evaluation_set):,} {asked} (seed {seed}): more than {EXHAUSTIVE_PAIRS:,} pairs"
     return part, note
 
 

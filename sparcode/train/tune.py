@@ -69,7 +69,14 @@ class _Search:
             import optuna
         except ImportError:
             raise MissingExtraError("optuna", "tune", "sparcode tune") from None
+        verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            return self._search(optuna, trials, seconds)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+
+    def _search(self, optuna: Any, trials: int, seconds: float | None) -> Config:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
         started = time.perf_counter()

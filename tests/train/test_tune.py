@@ -6,6 +6,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sparcode.config import config_from_dict
@@ -33,7 +34,9 @@ def test_the_best_of_the_logged_trials_is_written(tmp_path: Path, system: str) -
 
 def test_the_given_configuration_is_the_first_trial(tmp_path: Path) -> None:
     given = tiny_config(**QUICK)
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
     assert tune(planted_table(), tmp_path / "best.toml", given, trials=1, system="two-tower") == given
+    assert optuna.logging.get_verbosity() == optuna.logging.DEBUG  # the caller's, given back
     assert json.loads((tmp_path / "best.trials.jsonl").read_text())["changes"] == {}
 
 
