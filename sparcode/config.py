@@ -168,7 +168,7 @@ class TrainConfig(Section):
         "auto", description="of matrix products; auto: bfloat16 where the processor multiplies it faster"
     )
     evaluation_users: int = Field(4000, ge=1, description="fixed random users that select the best epoch")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 = all")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 = all this process may use")
 
 
 class SparsityConfig(Section):
