@@ -93,7 +93,8 @@ def nearest(text: str, known: Sequence[str]) -> str | None:
 
 def not_comparable(term: Term, kind: str) -> str:
     """Return the message for a value that a column of a kind cannot be compared with."""
-    expected = "; expected a date such as 2020-01-31" if any(word in kind for word in ("time", "date")) else ""
+    dated = any(word in kind for word in ("timestamp", "date", "a time"))
+    expected = "; expected a date such as 2020-01-31" if dated else ""
     return f"where: column {term.column!r} is {kind}, and {shown(term.value)} cannot be compared with it{expected}"
 
 

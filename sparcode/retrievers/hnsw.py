@@ -159,23 +159,35 @@ class FaissHnsw(HnswRetriever):
 
 
 class HnswlibHnsw(HnswRetriever):
-    """hnswlib ``Index`` in the inner product space."""
+    """hnswlib ``Index`` in the inner product space, without zero vectors.
+
+    A zero vector, of an item nothing is known about, is as near to everything; as an entry point of the graph it leads
+    nowhere (with many of them no search found anything). Popularity fills the places that such items might take.
+    """
 
     library = "hnswlib"
 
     def _build(self, vectors: np.ndarray, links: int, ef_construction: int, seed: int) -> Any:
         index = _import("hnswlib", "hnswlib").Index(space="ip", dim=vectors.shape[1])
-        index.init_index(max_elements=len(vectors), M=links, ef_construction=ef_construction, random_seed=seed)
+        known = np.flatnonzero(vectors.any(axis=1))
+        known = known if len(known) else np.arange(len(vectors))
+        index.init_index(max_elements=len(known), M=links, ef_construction=ef_construction, random_seed=seed)
         index.set_num_threads(1)
-        index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
+        index.add_items(vectors[known], known, num_threads=1)
         return index
 
     def _knn(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        held = min(k, self._index.get_current_count())
         try:
-            labels, distances = self._index.knn_query(vectors, k=k, num_threads=1)
+            labels, distances = self._index.knn_query(vectors, k=held, num_threads=1)
         except RuntimeError:
             return self._knn_rows(vectors, k)
-        return labels, 1.0 - distances
+        if held == k:
+            return labels, 1.0 - distances
+        ids = np.full((len(vectors), k), -1, np.int64)
+        scores = np.full((len(vectors), k), -np.inf, np.float32)
+        ids[:, :held], scores[:, :held] = labels, 1.0 - distances
+        return ids, scores
 
     def _knn_rows(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         # hnswlib refuses a batch of which one row finds fewer than k; search with the largest ef, row by row.
@@ -184,7 +196,7 @@ class HnswlibHnsw(HnswRetriever):
         self._index.set_ef(max(self.ef, k, self.item_count))
         self._applied[0] = -1
         for row, vector in enumerate(vectors):
-            width = k
+            width = min(k, self._index.get_current_count())
             while width > 0:
                 try:
                     labels, distances = self._index.knn_query(vector[None], k=width, num_threads=1)

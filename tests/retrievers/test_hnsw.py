@@ -151,3 +151,18 @@ def test_missing_library_names_the_install_line(library: str, module: str, monke
 def test_unknown_library() -> None:
     with pytest.raises(ConfigError, match="faiss-hnsw, hnswlib"):
         open_hnsw(None, "annoy")
+
+
+@pytest.mark.parametrize("library", HNSW_LIBRARIES)
+def test_items_nothing_is_known_about_do_not_break_the_graph(library: str, vectors: np.ndarray) -> None:
+    # Zero vectors before, between and after the others.
+    table = np.zeros((2100, 16), np.float32)
+    known = np.random.default_rng(3).permutation(2100)[:100]
+    table[known] = vectors[:100]
+    encoder = TableEncoder(table)
+    rows = Queries(np.arange(101), known.astype(np.int32))
+    found = HNSW_LIBRARIES[library](encoder, table, ef=64).retrieve(rows, 10)
+    exact = ExactRetriever(encoder, table).retrieve(rows, 10)
+    assert overlap(found.ids, exact.ids, 10).mean() > 0.9
+    every = HNSW_LIBRARIES[library](encoder, np.zeros_like(table), ef=64).retrieve(rows, 10)
+    assert (every.ids >= 0).all()
