@@ -114,11 +114,15 @@ def _tables(parts: dict[str, pa.Table], source: str, ids: frozenset[str]) -> Tab
     kept, left_out = {"interactions": plain_table(interactions)}, {}
     for name in sorted(set(parts) - {"interactions"}):
         table = plain_table(parts[name])
-        numbers = [column for column in table.column_names if column not in ids and _numbers_rows(table, column)]
-        kept[name] = table.drop_columns(numbers)
-        if numbers:
-            left_out[name] = numbers
+        kept[name] = without_row_numbers(table, ids)
+        if kept[name].num_columns < table.num_columns:
+            left_out[name] = [column for column in table.column_names if column not in kept[name].column_names]
     return Tables(**kept, source=source, row_numbers=left_out)
+
+
+def without_row_numbers(table: pa.Table, ids: frozenset[str] = frozenset()) -> pa.Table:
+    """Return a table without columns that only number the rows, but for those that are named in ``ids``."""
+    return table.drop_columns([name for name in table.column_names if name not in ids and _numbers_rows(table, name)])
 
 
 def _numbers_rows(table: pa.Table, name: str) -> bool:

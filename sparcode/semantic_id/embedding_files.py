@@ -18,6 +18,7 @@ import pyarrow as pa
 from sparcode.data.columns import find_id_column, looks_like, plain
 from sparcode.data.ids import as_id_array, integers_where_exact
 from sparcode.data.metadata import is_list, is_number, plain_array
+from sparcode.data.plain_types import plain_column
 from sparcode.errors import DataError
 from sparcode.files import atomic_path, require_writable, sync_directory, write_text
 
@@ -91,7 +92,7 @@ def read_ids(path: Path) -> pa.Array:
         if path.suffix in (".parquet", ".pq"):
             file = _parquet(path)
             key = find_id_column(file.schema_arrow.names, "item", "item_id")
-            return as_id_array(file.read(columns=[key])[key], "item")
+            return as_id_array(plain_column(file.read(columns=[key])[key]), "item")
         lines = path.read_text(encoding="utf-8").split("\n")
         return integers_where_exact(pa.array(lines[:-1] if lines[-1] == "" else lines, pa.large_string()))
     except (OSError, ValueError, EOFError, pa.ArrowException) as problem:
@@ -143,7 +144,7 @@ def _read_parquet(path: Path, column: str | None, ids: str | None) -> Found:
     if key is None and ids is None:
         lists = _list_columns(file.schema_arrow)
         key = _id_column(path, [other for other in names if other != name and other not in lists])
-    return _lists(path, file, name), None if key is None else file.read(columns=[key])[key]
+    return _lists(path, file, name), None if key is None else plain_column(file.read(columns=[key])[key])
 
 
 def _id_column(path: Path, names: list[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sparcode.data.columns import find_id_column, looks_like
 from sparcode.data.ids import IdMap, as_id_array
 from sparcode.data.joins import FEW, align
 from sparcode.data.metadata import documents, encode, is_list, is_text, plain_array, text_columns
-from sparcode.data.tables import kind_of, read_file, read_tables
+from sparcode.data.tables import Tables, kind_of, read_file, read_tables, table_of, without_row_numbers
 from sparcode.data.text import FEWEST_ROWS, FEWEST_TERMS, TextEncoder
 from sparcode.errors import DataError, RunError
 from sparcode.semantic_id.behaviour import BehaviourOptions, Method, item_vectors
@@ -114,13 +114,17 @@ def open_items(items: Any, sources: Sources) -> Items:
     A table with a column of users is one of interactions where behaviour is asked for.
     """
     is_table_file = isinstance(items, str | Path) and Path(items).is_file() and kind_of(Path(items)) is not None
-    if is_table_file or isinstance(items, pa.Table):
-        table = read_file(Path(items), frozenset(sources.data.columns.values())) if is_table_file else items
+    named = frozenset(sources.data.columns.values())
+    if is_table_file or not isinstance(items, str | Path | Mapping | Tables):
+        table = read_file(Path(items), named) if is_table_file else table_of(items, "items")
         if sources.behaviour is None or not _has_users(table, sources):
-            return _with_table(table, sources, None)
+            return _with_table(without_row_numbers(table, named), sources, None)
+        items = table
     tables = read_tables(items, sources.data.columns.values())
     if tables.items is not None:
         return _with_table(tables.items, sources, tables)
+    if not _has_users(tables.interactions, sources):
+        return _with_table(without_row_numbers(tables.interactions, named), sources, None)
     column = find_id_column(tables.interactions.column_names, "item", sources.data.columns.get("item", "item_id"))
     known = as_id_array(tables.interactions[column], "item").unique().drop_null()
     return Items(IdMap(known.take(pc.sort_indices(known)), kind="item"), None, tables)

@@ -18,7 +18,7 @@ from sparcode.data.metadata import encode
 from sparcode.errors import DataError, MissingExtraError, RunError
 from sparcode.semantic_id.embeddings import read_embeddings
 from sparcode.semantic_id.fusion import Directions, Fusion, Part, Standardiser
-from sparcode.semantic_id.sources import AUTO, RUN_VECTORS, Sources, embed
+from sparcode.semantic_id.sources import AUTO, RUN_VECTORS, Sources, embed, open_items
 from sparcode.semantic_id.transforms import FeatureTransform
 
 if TYPE_CHECKING:
@@ -312,3 +312,19 @@ def test_embeddings_survive_the_file(tmp_path: Path) -> None:
     embeddings, _ = embed(shop(), Sources(width=8))
     write_embeddings(tmp_path / "e.parquet", embeddings)
     assert read_embeddings(tmp_path / "e.parquet").vectors.tobytes() == embeddings.vectors.tobytes()
+
+
+def test_items_in_memory_are_a_table_of_any_library(tmp_path: Path) -> None:
+    import pandas
+    import polars
+
+    items = {"Unnamed: 0": [0, 1, 2], "item_id": ["a", "b", "c"], "title": ["x", "y", "z"]}
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    pandas.DataFrame(items).to_csv(folder / "part-0.csv", index=False)
+    lazy = polars.LazyFrame(items)
+    for given in (items, pandas.DataFrame(items), polars.DataFrame(items), lazy, lazy.collect().to_arrow(), folder):
+        found = open_items(given, Sources())
+        assert found.ids.external.to_pylist() == ["a", "b", "c"]
+        assert found.table is not None
+        assert found.table.to_pydict() == {"title": ["x", "y", "z"]}
