@@ -60,6 +60,8 @@ def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
         unknown = sorted(set(parts) - {"interactions", "items", "users"})
         if unknown:
             raise DataError(f"unknown table {unknown[0]!r}; tables are interactions, items and users")
+        if "interactions" not in parts:
+            raise DataError("the interactions table is None; expected a path, or a pandas, polars or pyarrow table")
         return _tables(parts, Tables.source, ids)
     return _tables({"interactions": table_of(data, "data")}, Tables.source, ids)
 

@@ -226,6 +226,7 @@ def test_timestamps_of_every_kind(tmp_path: Path, unit: str, zone: str | None, s
         (pa.table([[1], [2]], names=["a", "a"]), "several columns named 'a'"),
         (EVENTS[:0], "has no rows"),
         (None, "cannot use a NoneType"),
+        ({"interactions": None, "items": ITEMS}, "the interactions table is None"),
     ],
 )
 def test_what_is_no_table_is_one_line(table: Any, message: str) -> None:
