@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparcode.errors import ConfigError, CorruptIndexError, RunError
-from sparcode.files import read_json, sha256_of, write_json
+from sparcode.files import read_bytes, read_json, read_object, sha256_of, write_json
 
 if TYPE_CHECKING:
     from sparcode.config import Config
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sparcode.types import EvaluationSet
 
 FORMAT = 1
+MAX_CONFIG_BYTES = 1 << 20
 MODEL_FILES = (
     "encoder.json",
     "encoder.safetensors",
@@ -53,14 +56,17 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """Open a run; RunError if the folder is no run or its training did not finish."""
         folder = Path(folder)
-        if not (folder / "run.json").is_file():
+        if not (folder / "run.json").exists():
             found = "an unfinished training" if (folder / "config.toml").is_file() else "no run"
             advice = f"sparcode train ... --out {folder}" + (" --resume" if "unfinished" in found else "")
             raise RunError(f"{folder}: {found} found there (no run.json); train one with: {advice}")
         record = read_json(folder / "run.json", RunError)
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            written = record.get("format") if isinstance(record, dict) else record
-            raise RunError(f"{folder}/run.json: format {written!r} found, {FORMAT} expected; train the run again")
+        written = record.get("format") if isinstance(record, dict) else record
+        if type(written) is not int or written != FORMAT:
+            raise RunError(
+                f"{folder}/run.json: format {reprlib.repr(written)} found, {FORMAT} expected; train the run again"
+            )
+        _check_record(folder / "run.json", record)
         return cls(folder, record)
 
     @cached_property
@@ -70,7 +76,7 @@ class Run:
 
         path = self.location / "config.toml"
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_bytes(path, RunError, MAX_CONFIG_BYTES).decode())
             # A run's file is written whole. Cut between two lines it is still TOML, and defaults would fill the gap.
             if (last := list(Config.model_fields)[-1]) not in values:
                 raise ConfigError(f"its last section, [{last}], is missing")
@@ -120,12 +126,16 @@ class Run:
         return str(self.record["model_hash"])
 
     @property
+    def query_file(self) -> Path:
+        """File of ``query_settings``."""
+        return self.location / "query.json"
+
+    @property
     def query_settings(self) -> dict[str, Any]:
         """Weights and probes fitted on validation when the index was built."""
-        path = self.location / "query.json"
-        if not path.exists():
+        if not self.query_file.exists():
             raise RunError(f"{self.folder} has no index yet; build it with: sparcode build-index {self.folder}")
-        return dict(read_json(path, RunError))
+        return read_object(self.query_file, RunError)
 
     def check_model(self) -> None:
         """Raise CorruptIndexError unless the exported model is byte for byte the one that was trained."""
@@ -141,6 +151,19 @@ class Run:
         record = self.record | fields
         write_json(self.location / "run.json", record)
         return Run(self.folder, record)
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> None:
+    """Raise RunError unless the fields that are computed with have their types; all others are notes."""
+    sound: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "model_hash": ("a text", lambda value: isinstance(value, str)),
+        "items": ("a count", lambda value: type(value) is int and 0 <= value < 1 << 31),
+        "users": ("a count", lambda value: type(value) is int and 0 <= value < 1 << 31),
+        "training": ("an object", lambda value: isinstance(value, dict)),
+    }
+    for name, (what, holds) in sound.items():
+        if (name in record or name == "model_hash") and not holds(record.get(name)):
+            raise RunError(f"{path}: {name} is not {what}; it was damaged or edited: put it back, or train again")
 
 
 def hash_model(folder: Path) -> str:

@@ -10,7 +10,18 @@ import pytest
 
 from sparcode import files
 from sparcode.errors import CorruptIndexError, RunError
-from sparcode.files import atomic_path, read_json, require_writable, sha256_of, write_bytes, write_json, write_text
+from sparcode.files import (
+    append_text,
+    atomic_path,
+    own_folder,
+    read_json,
+    require_writable,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from sparcode.locks import lock_file, locked
 
 
 def names(folder: Path) -> list[str]:
@@ -120,3 +131,99 @@ def test_sha256_of_a_large_file(tmp_path: Path):
     content = bytes(range(256)) * 5000
     (tmp_path / "a.bin").write_bytes(content)
     assert sha256_of(tmp_path / "a.bin") == hashlib.sha256(content).hexdigest()
+
+
+def special(path: Path, kind: str, victim: Path) -> None:
+    """Put something else than a file of its own at ``path``."""
+    if kind == "link":
+        path.symlink_to(victim)
+    elif kind == "link to nothing":
+        path.symlink_to(victim.with_name("absent"))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder", "device"])
+@pytest.mark.parametrize("write", [lambda path: append_text(path, "x"), lambda path: os.close(lock_file(path))])
+def test_what_is_opened_for_writing_is_a_file_of_its_own(tmp_path: Path, kind: str, write):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    special(tmp_path / "metrics.jsonl", kind, victim)
+    with pytest.raises(RunError, match=r"metrics.jsonl is .*expected a regular file of its own"):
+        write(tmp_path / "metrics.jsonl")
+    assert victim.read_text() == "precious"
+    assert not victim.with_name("absent").exists()
+
+
+def test_a_lock_changes_nothing_and_an_appended_file_has_one_name(tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    os.link(victim, tmp_path / "name")
+    os.close(lock_file(tmp_path / "name"))
+    with pytest.raises(RunError, match="name is one of 2 names of a file"):
+        append_text(tmp_path / "name", "x")
+    assert victim.read_text() == "precious"
+
+
+def test_a_replaced_link_leaves_what_it_names(tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "query.json").symlink_to(victim)
+    write_json(tmp_path / "query.json", {"a": 1})
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "query.json").is_symlink()
+
+
+def test_a_folder_of_ours_is_no_link(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "index").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="index is a symbolic link, expected a folder"):
+        own_folder(tmp_path / "index")
+    (tmp_path / "latest").symlink_to(tmp_path / "elsewhere")
+    assert own_folder(tmp_path / "latest" / "index").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_reading_never_waits_for_a_pipe(tmp_path: Path, kind: str):
+    special(tmp_path / "run.json", kind, tmp_path)
+    for read in (read_json, sha256_of):
+        with pytest.raises(CorruptIndexError, match="run.json is .*expected a regular file"):
+            read(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[" * 100_000, "9" * 5000, "\ufeff1"]
+)
+def test_json_that_json_lets_through_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match="run.json is not valid JSON") as caught:
+        read_json(tmp_path / "run.json", RunError)
+    assert len(str(caught.value)) < 600
+
+
+def test_temporaries_of_killed_processes_go_with_the_next_write(tmp_path: Path):
+    old, young, other = (tmp_path / name for name in (".a.0123abcd.tmp", ".a.4567abcd.tmp", ".b.0123abcd.tmp"))
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    write_bytes(tmp_path / "a", b"new")
+    assert names(tmp_path) == [".a.4567abcd.tmp", ".b.0123abcd.tmp", "a"]
+
+
+def test_new_folders_are_synced_in_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    write_bytes(tmp_path / "b" / "c" / "a", b"x")
+    assert synced == [tmp_path, tmp_path / "b", tmp_path / "b" / "c"]
+
+
+def test_one_process_holds_a_lock(tmp_path: Path):
+    with locked(tmp_path / "lock", "busy"), pytest.raises(RunError, match="busy"), locked(tmp_path / "lock", "busy"):
+        pass
+    with locked(tmp_path / "lock", "busy"):
+        pass

@@ -17,21 +17,22 @@ HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "ri
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
-GROUND = {"types", "errors", "wording", "config", "seeding", "files", "threads"}
+GROUND = {"types", "errors", "wording", "config", "seeding", "files", "folders", "locks", "threads"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "config_keys": {"config", "errors"},
     "data": GROUND,
-    "quantize": GROUND,
+    "jit": GROUND,
+    "quantize": GROUND | {"jit"},
     "run": GROUND | {"data"},
-    "semantic_id": GROUND | {"data", "quantize", "index", "run"},
+    "semantic_id": GROUND | {"jit", "data", "quantize", "index", "run"},
     "model": GROUND | {"data", "quantize"},
     "train": GROUND | {"data", "quantize", "model", "index", "run", "eval"},
-    "index": GROUND | {"data", "quantize", "run"},
-    "retrievers": GROUND | {"data", "index", "quantize", "eval", "run"},
-    "eval": GROUND | {"data", "run"},
+    "index": GROUND | {"jit", "data", "quantize", "run"},
+    "retrievers": GROUND | {"jit", "data", "index", "quantize", "eval", "run"},
+    "eval": GROUND | {"jit", "data", "run"},
     "report": GROUND | {"data", "eval"},
-    "scale": GROUND | {"data", "quantize", "index", "retrievers", "eval", "report", "run"},
+    "scale": GROUND | {"jit", "data", "quantize", "index", "retrievers", "eval", "report", "run"},
     "api": GROUND | {"data", "index", "run"},
     "__init__": set(),
     "__main__": set(),

@@ -91,8 +91,8 @@ class ItemAttributes:
         columns = {}
         for place, saved in enumerate(content["columns"]):
             values, *numbers = (lists[f"{place}.{part}"].values for part in _PARTS)
-            if saved["kind"] not in KINDS:
-                raise KeyError(f"kind {saved['kind']!r}")
+            if saved["kind"] not in KINDS or not isinstance(saved["name"], str):
+                raise KeyError(f"kind {saved['kind']!r} of column {saved['name']!r}")
             distinct = values if saved["kind"] in TEXTUAL else view(values)
             columns[saved["name"]] = Attribute(saved["kind"], distinct, *map(view, numbers))
         return cls(int(content["count"]), columns, dict(content["skipped"]))

@@ -23,6 +23,13 @@ _FARTHEST = 1e6
 _LONGEST = 100
 
 
+def _texts(content: Mapping[str, Any], key: str) -> list[str]:
+    values = content[key]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{key} is not a list of texts")
+    return values
+
+
 @dataclass(frozen=True)
 class FeatureLayout:
     """What the columns of a dense feature row mean: categories first, then numbers, then vectors.
@@ -78,15 +85,17 @@ class FeatureLayout:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FeatureLayout:
-        """Read what ``to_json`` wrote."""
-        return cls(
-            list(content["vocabulary"]),
-            list(content["numeric_names"]),
-            np.array(content["means"], dtype=np.float64),
-            np.array(content["stds"], dtype=np.float32),
-            list(content["vector_names"]),
-            [int(width) for width in content["vector_widths"]],
-        )
+        """Read what ``to_json`` wrote; ValueError, TypeError or KeyError on anything else."""
+        names = {key: _texts(content, key) for key in ("vocabulary", "numeric_names", "vector_names")}
+        means, stds = np.array(content["means"], dtype=np.float64), np.array(content["stds"], dtype=np.float32)
+        widths = content["vector_widths"]
+        if any(part.shape != (len(names["numeric_names"]),) or not np.isfinite(part).all() for part in (means, stds)):
+            raise ValueError("means and stds are not one finite number of each name in numeric_names")
+        if not isinstance(widths, list) or not all(type(width) is int and 0 < width < 1 << 31 for width in widths):
+            raise ValueError("vector_widths is not a list of positive integers")
+        if len(widths) != len(names["vector_names"]):
+            raise ValueError("vector_widths is not as long as vector_names")
+        return cls(names["vocabulary"], names["numeric_names"], means, stds, names["vector_names"], widths)
 
     def encode_json(self, values: Mapping[str, Any]) -> np.ndarray:
         """Return one dense row, float32 (width,), of e.g. ``{"gender": "F", "age": 30}``.

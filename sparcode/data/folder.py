@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sparcode.errors import DataError
-from sparcode.files import sync_directory
+from sparcode.files import make_folder, sync_directory
 
 
 def require_absent(folder: Path) -> None:
@@ -23,11 +23,13 @@ def require_absent(folder: Path) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder to fill; on success rename it to ``folder``, else remove it. DataError as ``require_absent``."""
     require_absent(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.mkdir()
         yield temporary
+        if folder.exists():  # empty; Windows renames over no folder
+            folder.rmdir()
         os.replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

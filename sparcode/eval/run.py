@@ -17,7 +17,7 @@ from sparcode.eval.evaluate import (
     write_per_query,
 )
 from sparcode.eval.machine import one_thread
-from sparcode.files import require_writable, write_json, write_text
+from sparcode.files import own_folder, require_writable, write_json, write_text
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Retriever
 
@@ -83,7 +83,7 @@ def benchmark_run(
     from sparcode.report.tables import benchmark_markdown
 
     run = Run.open(run_folder)
-    path = run.folder / "report" / "benchmark.json" if json is None else Path(json)
+    path = own_folder(run.folder / "report") / "benchmark.json" if json is None else Path(json)
     require_writable(path)
     document = benchmark(run, seed=run.config.seed)
     write_json(path, document)

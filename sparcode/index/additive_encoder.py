@@ -19,6 +19,7 @@ import numpy as np
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import open_encoder_files, read_only
 from sparcode.index.encoder_math import dot, kernel
+from sparcode.index.spec_values import count_of, number_of
 from sparcode.types import Queries
 
 STEM = "additive"
@@ -34,8 +35,9 @@ class AdditiveEncoder:
 
     def __init__(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = STEM) -> None:
         try:
-            self.temperature = float(spec["temperature"])
-            self.width, self.item_count, self.history = (int(spec[key]) for key in ("width", "items", "history"))
+            self.temperature = number_of(spec, "temperature", -1e9, 1e9)
+            self.width, self.history = count_of(spec, "width", 1, 1 << 16), count_of(spec, "history", 1, 1 << 16)
+            self.item_count = count_of(spec, "items", 0)
             table = (self.item_count, self.width)
             self.sources = _checked(source, "sources", arrays["sources"], table)
             self.targets = _checked(source, "targets", arrays["targets"], table)
@@ -52,7 +54,7 @@ class AdditiveEncoder:
     def open(cls, folder: Path) -> AdditiveEncoder:
         """Open ``additive.json`` and ``additive.safetensors``; raises CorruptIndexError naming the file."""
         spec, arrays = open_encoder_files(Path(folder), STEM)
-        return cls(spec, arrays, source=str(Path(folder) / f"{STEM}.safetensors"))
+        return cls(spec, arrays, source=f"{Path(folder) / STEM}.json and {STEM}.safetensors")
 
     @property
     def bytes(self) -> int:

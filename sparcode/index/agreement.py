@@ -6,10 +6,17 @@ knows, or a fallback table of another number of codes: they would end in an Inde
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from sparcode.errors import IndexMismatchError
+from sparcode.errors import CorruptIndexError, IndexMismatchError
 from sparcode.index.layout import Index
+
+if TYPE_CHECKING:
+    from sparcode.index.encoder import Encoder
+    from sparcode.index.rescorer import Rescorer
+    from sparcode.run import Run
 
 
 def check_agreement(index: Index, item_count: int, codebooks: np.ndarray | None) -> None:
@@ -31,6 +38,24 @@ def check_agreement(index: Index, item_count: int, codebooks: np.ndarray | None)
     _compare("the index stores {} codes for {} learned lists", len(stored), index.family("learned").rows)
     if int(stored.max()) >= codewords:
         raise _mismatch(f"the index stores codeword {int(stored.max())}, the model has {codewords} a book")
+
+
+def check_parts(run: Run, encoder: Encoder, rescorer: Rescorer) -> None:
+    """Raise CorruptIndexError unless the encoder and the rescorer of a run have the same sizes.
+
+    A kernel reads tokens as wide as the item vectors, so widths that differ would be read past the end.
+    """
+    scorer, model = run.model_folder / "rescorer.json", run.model_folder / "encoder.json"
+    for path, what, found, expected in (
+        (scorer, "vectors of width", rescorer.width, encoder.width),
+        (scorer, "items:", rescorer.item_count, encoder.item_count),
+        (run.folder / "run.json", "items:", run.record.get("items", encoder.item_count), encoder.item_count),
+    ):
+        if found != expected:
+            raise CorruptIndexError(
+                f"{path} has {what} {found}, {model} {expected}; they are of two trainings: put the files back, or "
+                "train the run again"
+            )
 
 
 def _compare(message: str, found: int, expected: int) -> None:

@@ -15,7 +15,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.index import kernels
 from sparcode.index.arrays import read_only
@@ -27,6 +26,7 @@ from sparcode.index.prepared import entry_of, exact_int32
 from sparcode.index.rescorer import Rescorer, score_candidates
 from sparcode.index.rescorer_dot import prefetch_candidates
 from sparcode.index.searcher import Searcher
+from sparcode.jit import njit
 from sparcode.types import Hits
 
 if TYPE_CHECKING:

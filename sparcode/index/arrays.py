@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sparcode.errors import CorruptIndexError
-from sparcode.files import atomic_path, read_json, write_json
+from sparcode.files import atomic_path, read_object, require_regular, write_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -94,10 +94,7 @@ def export_encoder(folder: Path, stem: str, spec: Mapping[str, Any], arrays: Map
 
 def open_encoder_files(folder: Path, stem: str) -> tuple[dict[str, Any], Arrays]:
     """Read what ``export_encoder`` wrote: the spec and mapped arrays; raises CorruptIndexError."""
-    path = Path(folder) / f"{stem}.json"
-    spec = read_json(path)
-    if not isinstance(spec, dict):
-        raise CorruptIndexError(f"{path} holds {type(spec).__name__}, expected an object; the file was edited")
+    spec = read_object(Path(folder) / f"{stem}.json")
     return spec, read_arrays(Path(folder) / f"{stem}.safetensors")
 
 
@@ -109,6 +106,7 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _checked_header(path: Path) -> dict[str, str]:
+    require_regular(path)
     # The library checks what a hand-written parser forgets: overlapping, unordered or missing byte ranges.
     try:
         with safe_open(path, framework="numpy") as file:

@@ -20,13 +20,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import BudgetError
 from sparcode.index.coverage import Coverage
 from sparcode.index.reservoir import largest
 from sparcode.index.shards import Candidates
 from sparcode.index.survivors import best_first, key_of
+from sparcode.jit import njit
 
 LATENCY_SHARE = 0.5
 """mu as a share of the single cut when only storage is limited."""

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.config import Config, IndexConfig, updated
-from sparcode.errors import BudgetError, ConfigError, CorruptIndexError, RunError
-from sparcode.files import read_json, write_json
+from sparcode.errors import BudgetError, ConfigError, RunError
+from sparcode.files import read_object, write_json
 from sparcode.index.arrays import Arrays, read_arrays
 from sparcode.index.assembly import assemble, items_in_no_list, select
 from sparcode.index.budget import Cut
@@ -34,6 +34,7 @@ from sparcode.index.encoder import Encoder
 from sparcode.index.fit import default_settings, fit_settings
 from sparcode.index.item_family import make_item_family
 from sparcode.index.layout import MAX_ITEMS, Index
+from sparcode.index.model_checks import read_codes
 from sparcode.index.pipeline import Pipeline, QuerySettings
 from sparcode.index.policy import resolve_settings
 from sparcode.index.reads import Reads, validation_reads
@@ -133,7 +134,7 @@ class Job:
         self.items: Arrays | None = None
         # Rows of segments stand before those of categories, which may be left out after the fit: the first family
         # gives the scale, and it must stay the one that was fitted.
-        found = open_word_lists(self.model, config.families)
+        found = open_word_lists(self.model, config.families, self.item_count)
         self.words: dict[str, Arrays] = {name: found[name] for name in ("segment", "category") if name in found}
         _log.info("item lists: made, and fitted on validation where there is one")
         lists, self.item_weights, self.list_info = make_item_family(run, config, self._most_item_postings())
@@ -211,11 +212,9 @@ class Job:
         return _Learned(stored, table, select(candidates, cut), cut, reads)
 
     def _choose_codes(self) -> Stored:
-        arrays = read_arrays(self.model / "codes.safetensors")
+        books, codewords = self.arrays["codebooks"].shape[:2]
+        arrays = read_codes(self.model / "codes.safetensors", self.item_count, books, codewords)
         codes, traffic = np.array(arrays["codes"]), np.array(arrays["traffic"])
-        codewords = int(self.encoder.spec["quantizer"]["codewords"])
-        if not len(codes):
-            raise CorruptIndexError(f"{self.model}/codes.safetensors holds no codes; train the run again")
         if self.needs is not None and self.needs.max(initial=0) > len(codes):
             floor = self.settings.item_floor
             raise ConfigError(f"item_floor of {floor} found, expected at most {len(codes)}, the codes that have lists")
@@ -263,10 +262,9 @@ def query_settings(
     Settings taken over from an evaluated run (``--like``) are left alone; there are no notes then. A read budget was
     solved for the configured number of probes, so that number is not changed by fitting.
     """
-    path = run.folder / "query.json"
-    taken = read_json(path) if path.exists() else {}
+    taken = read_object(run.query_file) if run.query_file.exists() else {}
     if "taken_from" in taken:
-        return QuerySettings.from_json(taken), None
+        return QuerySettings.from_json(taken, run.query_file), None
     validation = run.held_out("validation")
     if settings.postings_per_query is not None:
         config = updated(config, {"families.learned.probes": config.families.learned.probes or 1})

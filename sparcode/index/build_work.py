@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sparcode.errors import RunError
+from sparcode.files import make_folder, own_folder
 from sparcode.index.code_blocks import Progress
+from sparcode.locks import locked
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[Path]:
     """Hold the work folder for one build at a time; the system releases it when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name("index-work.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder.parent} is being built by another process; wait for it to finish") from None
-        folder.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder.parent} is being built by another process; wait for it to finish"
+    make_folder(folder.parent)
+    with locked(folder.with_name("index-work.lock"), busy):
+        own_folder(folder)
         yield folder
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.quantize.kmeans import kmeans, nearest
 from sparcode.seeding import generator
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparcode.files import own_folder
 from sparcode.index.arrays import Arrays, write_arrays
 from sparcode.index.coverage import (
     Coverage,
@@ -78,8 +79,7 @@ class BlockScoring:
 
     def _folder(self, content: bytes, name: str, given: Arrays) -> Path:
         """Return the folder of the shards that ``content`` decides, with what blocks read in it."""
-        folder = self.work / hashlib.sha256(content).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = own_folder(self.work / hashlib.sha256(content).hexdigest()[:16])
         write_arrays(folder / f"{name}.safetensors", given)
         return folder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sparcode.errors import CorruptIndexError
-from sparcode.index.arrays import read_arrays
+from sparcode.index.model_checks import read_codes
 
 BACK_OFF = 20.0
 
@@ -42,9 +42,10 @@ class CountScorer:
     @classmethod
     def open(cls, model: Path, item_count: int) -> CountScorer:
         """Open the counts of ``model/codes.safetensors``; CorruptIndexError when it holds none."""
-        arrays = read_arrays(Path(model) / "codes.safetensors")
+        path = Path(model) / "codes.safetensors"
+        arrays = read_codes(path, item_count)
         if "next_indptr" not in arrays:
-            raise CorruptIndexError(f"{model}/codes.safetensors holds no next-item counts; train the run again")
+            raise CorruptIndexError(f"{path} holds no next-item counts; train the run again")
         return cls(arrays["codes"], arrays["next_indptr"], arrays["next_items"], arrays["next_counts"], item_count)
 
     def plan(self, codes: np.ndarray) -> CountPlan:

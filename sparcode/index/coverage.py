@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.index.scoring import ListScorer
 from sparcode.index.shards import Candidates, cached_scorer, grouped
+from sparcode.jit import njit
 
 SCORED_AT_ONCE = 1 << 18
 """Scores made before they are searched for the best of each item."""

@@ -19,9 +19,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.index.survivors import STRIDE, Survivors, any_above, offer, scan_row
+from sparcode.jit import njit
 
 TILE_ITEMS, TILE_BYTES = 64, 1 << 18
 """Items of a tile: at most so many, and so many bytes of angles."""

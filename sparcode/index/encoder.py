@@ -21,9 +21,10 @@ from sparcode.index.encoder_codes import prepare_books, product_codes, residual_
 from sparcode.index.encoder_math import finish
 from sparcode.index.encoder_sasrec import prepare, sasrec_states
 from sparcode.index.encoder_screen import Screen, prepare_screen
-from sparcode.index.encoder_shapes import INTERESTS, tokenizer_shapes
+from sparcode.index.encoder_shapes import INTERESTS, checked_sizes, tokenizer_shapes
 from sparcode.index.encoder_state import MEMORIES, EncoderState
 from sparcode.index.linked import plain_address, status_address
+from sparcode.index.spec_values import count_of
 from sparcode.types import Queries
 
 _PREFIX = "tokenizer."
@@ -52,14 +53,14 @@ class Encoder:
         except (KeyError, TypeError, ValueError, IndexError) as problem:
             text = f"{type(problem).__name__}: {problem}"
             raise CorruptIndexError(
-                f"{source}: spec and arrays do not fit together ({text}); train the run again"
+                f"{source}: spec (.json) and arrays do not fit together ({text}); train the run again"
             ) from None
 
     @classmethod
     def open(cls, folder: Path, stem: str = "encoder") -> Encoder:
         """Open what ``export_encoder`` wrote; raises CorruptIndexError naming the file."""
         spec, arrays = open_encoder_files(folder, stem)
-        return cls(spec, arrays, source=str(Path(folder) / f"{stem}.safetensors"))
+        return cls(spec, arrays, source=f"{Path(folder) / stem}.json and {stem}.safetensors")
 
     @property
     def bytes(self) -> int:
@@ -156,6 +157,11 @@ class Encoder:
         return QueryError(f"the history holds item {item}, but the encoder knows items 0..{len(self._table) - 1}")
 
     @property
+    def item_count(self) -> int:
+        """n, items it can read."""
+        return len(self._table)
+
+    @property
     def has_books(self) -> bool:
         """Whether tokens have codes."""
         return self._books is not None
@@ -240,12 +246,12 @@ class Encoder:
     def _load(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> None:
         self.spec = dict(spec)
         own: dict[str, Any] = dict(spec["tokenizer"])
-        self.width, self.heads, self.history = int(own["width"]), int(own["heads"]), int(own["history"])
-        self.feature_width = int(own["feature_width"])
+        self.width, self.heads, self.history, self.feature_width = checked_sizes(own)
         self._bytes = sum(array.nbytes for array in arrays.values())
         self._scale = np.float32(math.sqrt(self.width))
         self._table = read_only(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
-        _check(source, "item_vectors", self._table, (int(spec.get("items", len(self._table))), self.width))
+        items = count_of({"items": len(self._table)} | self.spec, "items", 0)
+        _check(source, "item_vectors", self._table, (items, self.width))
         if own["kind"] not in _KINDS:
             raise CorruptIndexError(f"{source}: tokenizer kind {own['kind']!r}, expected one of {', '.join(_KINDS)}")
         part: Arrays = {name[len(_PREFIX) :]: value for name, value in arrays.items() if name.startswith(_PREFIX)}
@@ -276,7 +282,7 @@ class Encoder:
         self._quantize: Callable[..., Any] = product_codes
         if quantizer is None:
             return
-        count, words = int(quantizer["books"]), int(quantizer["codewords"])
+        count, words = count_of(quantizer, "books", 1, 64), count_of(quantizer, "codewords", 1, 1 << 16)
         product = {"product": True, "residual": False}[quantizer["kind"]]
         if product and self.width % count:
             raise CorruptIndexError(f"{source}: width {self.width} does not split into {count} sub-codebooks")
@@ -287,6 +293,8 @@ class Encoder:
 
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.dtype != np.float32:
+        raise CorruptIndexError(f"{source}: array {name!r} is {array.dtype}, expected float32; train the run again")
     if array.shape != shape:
         raise CorruptIndexError(
             f"{source}: array {name!r} has shape {array.shape}, expected {shape}; train the run again"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from sparcode.jit import njit
 
 # error_model="numpy": the test for division by zero that Python asks for would keep loops scalar.
 kernel: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

@@ -5,10 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sparcode.index.spec_values import count_of, number_of
+
 Shapes = dict[str, tuple[int, ...]]
 
 INTERESTS = ("self-attentive", "capsule")
 """Kinds that give K_u states themselves and have no head."""
+
+
+def checked_sizes(own: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Return width, heads, history and feature width of a tokenizer spec; ValueError or KeyError names a bad value.
+
+    Every number that kernels take from the spec is checked, so that shapes compared with it can be trusted.
+    """
+    width, heads = count_of(own, "width", 1, 1 << 16), count_of(own, "heads", 1, 1 << 12)
+    history, features = count_of(own, "history", 1, 1 << 16), count_of(own, "feature_width", 0)
+    kind = own["kind"]
+    if kind in ("sasrec", "gru4rec"):
+        count_of(own, "blocks", 1, 256)
+    if kind == "sasrec":
+        if width % count_of(own, "attention_heads", 1, width):
+            raise ValueError(
+                f"attention_heads: {own['attention_heads']} found, expected a divisor of the width {width}"
+            )
+        number_of(own, "epsilon", 0.0, 1.0)
+    if kind == "capsule":
+        count_of(own, "iterations", 1, 1000)
+    return width, heads, history, features
 
 
 def tokenizer_shapes(own: Mapping[str, Any]) -> Shapes:

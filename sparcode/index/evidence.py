@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.config import ItemFamilyConfig
-from sparcode.index.arrays import open_encoder_files, read_arrays
+from sparcode.index.additive_encoder import AdditiveEncoder
 from sparcode.index.item_lists import (
     Neighbours,
     best_neighbours,
@@ -21,6 +22,8 @@ from sparcode.index.item_lists import (
     weigh_own,
     with_repeats,
 )
+from sparcode.index.model_checks import read_lists
+from sparcode.index.spec_values import count_of, finite
 from sparcode.index.transitions import Transitions
 from sparcode.types import Sequences
 
@@ -43,6 +46,17 @@ class ListSettings:
     decay: float | None = None
     own_weight: float = 1.0
     new_gain: float = 1.0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ListSettings:
+        """Read what ``to_json`` wrote; ValueError or TypeError names a bad value or key."""
+        settings = cls(**values)
+        count_of(values, "length", 0)
+        for name in ("cut", "counted_weight", "own_weight", "new_gain"):
+            finite(getattr(settings, name), 0.0, 1e6)
+        if settings.decay is not None:
+            finite(settings.decay, 0.0, 1.0)
+        return settings
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -115,14 +129,14 @@ def open_evidence(model: Path, config: ItemFamilyConfig, repeats: Sequences | No
     own, counted, neighbours, age_weights = repeats is not None, None, None, None
     path = model / "transitions.safetensors"
     if config.enabled and config.counted and path.exists():
-        counted = Transitions(**{name: np.array(array) for name, array in read_arrays(path).items()})
+        counted = Transitions(**{name: np.array(array) for name, array in read_lists(path).items()})
         if repeats is not None:
             counted = with_repeats(counted, repeats, config)
     if config.enabled and config.additive and (model / "additive.json").exists():
-        spec, arrays = open_encoder_files(model, "additive")
-        age_weights = np.array(arrays["age_weights"])
+        encoder = AdditiveEncoder.open(model)
+        age_weights = np.array(encoder.age_weights)
         longest = max(config.additive_length or 0, LONGEST)
-        neighbours = best_neighbours(arrays["sources"], arrays["targets"], float(spec["temperature"]), longest, own=own)
+        neighbours = best_neighbours(encoder.sources, encoder.targets, encoder.temperature, longest, own=own)
     if counted is None and neighbours is None:
         return None
     return ItemEvidence(neighbours, age_weights, counted, own)

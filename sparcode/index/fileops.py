@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sparcode import files
+from sparcode.locks import lock_file
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # not every system has them
+    _NEW |= getattr(os, _name, 0)
 
 
 class FileOps:
@@ -22,8 +28,7 @@ class FileOps:
 
     def create(self, path: Path, mode: int) -> int:
         """Create a file that must not exist and return a descriptor to write to."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return self._call("create", os.open, path, flags, mode)
+        return self._call("create", os.open, path, _NEW, mode)
 
     def write(self, descriptor: int, content: memoryview) -> int:
         """Write some of ``content`` and return how many bytes; fewer than given is legal."""
@@ -39,7 +44,7 @@ class FileOps:
 
     def sync_directory(self, path: Path) -> None:
         """Make the names in a directory durable."""
-        self._call("sync_directory", _sync_directory, path)
+        self._call("sync_directory", files.sync_directory, path)
 
     def link(self, source: Path, target: Path) -> None:
         """Give a file a second name that must not exist."""
@@ -47,11 +52,11 @@ class FileOps:
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename atomically over ``target``."""
-        self._call("replace", os.replace, source, target)
+        self._call("replace", files.replace, source, target)
 
     def unlink(self, path: Path) -> None:
         """Remove a name."""
-        self._call("unlink", os.unlink, path)
+        self._call("unlink", _unlink, path)
 
     def remove_directory(self, path: Path) -> None:
         """Remove an empty directory."""
@@ -59,7 +64,7 @@ class FileOps:
 
     def lock(self, path: Path) -> int:
         """Take an exclusive lock or raise BlockingIOError; closing the returned descriptor releases it."""
-        return self._call("lock", _lock, path)
+        return self._call("lock", lock_file, path)
 
 
 class RecordingFileOps(FileOps):
@@ -127,22 +132,7 @@ class FaultingFileOps(FileOps):
         self.descriptors.clear()
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path) -> int:
-    # flock, not fcntl locks: those are dropped by any close of the file in the process.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        os.close(descriptor)
-        if problem.errno in (errno.EAGAIN, errno.EACCES):
-            raise BlockingIOError(problem.errno, "the lock is held by another writer") from None
-        raise
-    return descriptor
+def _unlink(path: Path) -> None:
+    if os.name == "nt":  # where a read-only file cannot be removed
+        os.chmod(path, stat.S_IWRITE)
+    os.unlink(path)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparcode.config import Config
 from sparcode.errors import RunError
-from sparcode.files import read_json
+from sparcode.files import read_object
 from sparcode.index.evidence import ItemEvidence, ListSettings, fixed_settings, open_evidence
 from sparcode.index.fit_lists import fit_lists
 from sparcode.index.transitions import Transitions
@@ -35,7 +35,7 @@ def make_item_family(run: Run, config: Config, most_postings: int | None) -> Ite
     evidence = open_evidence(run.model_folder, family, repeats)
     if evidence is None:
         return ItemFamily(None, (), {})
-    new = np.bincount(run.dataset.train.items, minlength=int(run.record["items"])) == 0
+    new = np.bincount(run.dataset.train.items, minlength=run.dataset.item_count) == 0
     evidence = replace(evidence, new=new if new.any() else None)
     chosen, figures = _choose(run, config, evidence)
     lists = evidence.lists(chosen)
@@ -52,20 +52,20 @@ def _choose(run: Run, config: Config, evidence: ItemEvidence) -> tuple[ListSetti
     if validation is None or not len(validation):
         return fixed_settings(evidence, config.families.item), {}
     part = validation_sample(validation, config.seed)
-    return fit_lists(evidence, config.families.item, part, int(run.record["items"]))
+    return fit_lists(evidence, config.families.item, part, run.dataset.item_count)
 
 
 def _taken_settings(run: Run) -> ListSettings | None:
     """Return the list settings of the evaluated run this one follows (``--like``), if it follows one."""
-    path = run.folder / "query.json"
-    taken = read_json(path) if path.exists() else {}
+    path = run.query_file
+    taken = read_object(path) if path.exists() else {}
     lists = taken.get("item_lists") if "taken_from" in taken else None
     if lists is None:
         return None
     try:
-        return ListSettings(**lists)
-    except TypeError:
-        raise RunError(f"{path}: item_lists {lists} found, expected the settings of an evaluated run") from None
+        return ListSettings.from_json(lists)
+    except (TypeError, ValueError) as problem:
+        raise RunError(f"{path}: item_lists: {problem}; expected the settings of an evaluated run") from None
 
 
 def shortened(lists: Transitions, most: int) -> Transitions:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import IndexMismatchError, QueryError
-from sparcode.index.agreement import check_agreement
+from sparcode.index.agreement import check_agreement, check_parts
 from sparcode.index.answer import OneQuery, Rescoring
 from sparcode.index.arrays import read_arrays
 from sparcode.index.codes import CodeResolver
@@ -20,57 +20,15 @@ from sparcode.index.encoder import Encoder
 from sparcode.index.explain import explain as explain_rows
 from sparcode.index.families import NO_ROWS, CategoryReader, ItemReader, RowReader, Rows, SegmentReader, concatenated
 from sparcode.index.filters import Eligible, ItemSet, PopularItems
+from sparcode.index.layout import Index
+from sparcode.index.model_checks import read_fill_order, read_item_words, verify_model
+from sparcode.index.query_settings import QuerySettings
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.searcher import Searcher
 from sparcode.index.searcher import open as open_searcher
 from sparcode.index.word_lists import FILES
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
-
-
-@dataclass(frozen=True)
-class QuerySettings:
-    """Weights of the code families, fitted on validation.
-
-    Search: ``learned_weight``, weight of each learned list; ``probes``, learned lists a token; ``item_weights`` and
-    ``category_weights``, weight of the list of the event (of each of its categories) of age 0, 1, ... (0 = not read);
-    ``segment_weight``, weight of each list of the user's categories, which a query without history reads with at least
-    1. Rescoring: ``cached_weight`` and ``evidence_weight`` say what the cached sum of all lists, and that of all lists
-    but the learned ones, count beside the all-to-all score (both sums in score units).
-    """
-
-    learned_weight: int = 1
-    probes: int = 1
-    item_weights: tuple[int, ...] = ()
-    evidence_weight: float = 0.0
-    cached_weight: float = 0.0
-    category_weights: tuple[int, ...] = ()
-    segment_weight: int = 0
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> QuerySettings:
-        """Read the fields of ``query.json``; other keys are notes."""
-        return cls(
-            int(values["learned_weight"]),
-            int(values["probes"]),
-            tuple(int(weight) for weight in values["item_weights"]),
-            float(values["evidence_weight"]),
-            float(values.get("cached_weight", 0.0)),
-            tuple(int(weight) for weight in values.get("category_weights", ())),
-            int(values.get("segment_weight", 0)),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {
-            "learned_weight": self.learned_weight,
-            "probes": self.probes,
-            "item_weights": list(self.item_weights),
-            "evidence_weight": self.evidence_weight,
-            "cached_weight": self.cached_weight,
-            "category_weights": list(self.category_weights),
-            "segment_weight": self.segment_weight,
-        }
 
 
 @dataclass(frozen=True)
@@ -133,7 +91,8 @@ class Pipeline:
                 f"{run.index_folder} was built from model {str(found)[:12]}, but the run holds model "
                 f"{run.model_hash[:12]}; build it again with: sparcode build-index {run.folder}"
             )
-        pipeline = cls.over(run, searcher, settings or QuerySettings.from_json(run.query_settings))
+        pipeline = cls.over(run, searcher, settings or QuerySettings.from_json(run.query_settings, run.query_file))
+        verify_model(run, verify)
         pipeline._opened_from = str(run.folder.absolute()), verify
         return pipeline
 
@@ -151,11 +110,12 @@ class Pipeline:
         arrays = read_arrays(run.model_folder / "encoder.safetensors")
         kind = (encoder.spec.get("quantizer") or {}).get("kind", "product")
         rescorer, codebooks = Rescorer.open(run.model_folder), arrays.get("codebooks")
+        check_parts(run, encoder, rescorer)
         check_agreement(searcher.index, rescorer.item_count, codebooks)
         return cls(
             encoder, searcher, rescorer, settings,
             rescore=run.config.query.rescore, codebooks=codebooks, codebook_kind=kind,
-            fill_order=_fill_order(run), item_words=_item_words(run) if searcher.index.has_family("category") else None,
+            fill_order=_fill_order(run, searcher.item_count), item_words=_item_words(run, searcher.index),
         )  # fmt: skip
 
     @property
@@ -434,14 +394,15 @@ def _reopened(folder: str, verify: str, settings: QuerySettings) -> Pipeline:
     return Pipeline.open(folder, verify=verify, settings=settings)
 
 
-def _fill_order(run: Run) -> np.ndarray | None:
+def _fill_order(run: Run, item_count: int) -> np.ndarray | None:
     path = run.model_folder / "popularity.safetensors"
-    return read_arrays(path)["order"] if path.exists() else None
+    return read_fill_order(path, item_count) if path.exists() else None
 
 
-def _item_words(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    arrays = read_arrays(run.model_folder / FILES["category"])
-    return arrays["item_indptr"], arrays["item_words"]
+def _item_words(run: Run, index: Index) -> tuple[np.ndarray, np.ndarray] | None:
+    if not index.has_family("category"):
+        return None
+    return read_item_words(run.model_folder / FILES["category"], index.item_count, index.family("category").rows)
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

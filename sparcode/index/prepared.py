@@ -12,11 +12,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, typeof, types
+from numba import carray, typeof, types
 from numba.extending import intrinsic
 
 from sparcode.errors import QueryError
 from sparcode.index import kernels
+from sparcode.jit import njit
 
 INT32 = np.dtype(np.int32)
 STRIDES = (4,)

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import CorruptIndexError
 from sparcode.index.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.index.mixture import Mixture, mixture_shapes
 from sparcode.index.rescorer_dot import dot_candidates
+from sparcode.index.spec_values import choice_of, count_of, number_of
+from sparcode.jit import njit
 
 KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
 ITEM_BLOCK = 4096
@@ -46,19 +47,22 @@ class Rescorer:
         self.kind = str(spec["kind"])
         if self.kind not in KINDS:
             raise CorruptIndexError(f"rescorer of unknown kind {self.kind!r}, expected one of {', '.join(KINDS)}")
-        self.width, self.item_tokens_per_item = int(spec["width"]), int(spec["item_tokens"])
-        self.temperature = float(spec["temperature"])
-        self.relu = spec.get("activation", "none") == "relu"
-        self.bias = float(spec.get("bias") or 0.0)
+        self.width = count_of(spec, "width", 1, 1 << 16)
+        self.item_tokens_per_item = count_of(spec, "item_tokens", 1, 1 << 12)
+        self.temperature = number_of(spec, "temperature", 1e-9, 1e9)
+        self.relu = choice_of(spec, "activation", ("none", "relu"), "none") == "relu"
+        self.bias = 0.0 if spec.get("bias") is None else number_of(spec, "bias", -1e30, 1e30)
         self.perceptron = self.kind in ("hadamard", "concatenation")
-        self.skip = bool(spec.get("skip", True)) or self.kind in ("dot", "counts")
-        self.item_count = int(spec["items"])
+        self.skip = choice_of(spec, "skip", (True, False), True) or self.kind in ("dot", "counts")
+        self.item_count = count_of(spec, "items", 0)
         shape = (self.item_count, self.item_tokens_per_item, self.width)
         self.items = open_items(arrays, str(spec.get("item_vectors", "float32")), shape)
         self.item_bias = _expect(arrays, "item_bias", (self.item_count,))
         self._load_perceptron(arrays)
         self.mixture: Mixture | None = None
         if self.kind == "mixture":
+            for key in ("query_components", "item_components", "hidden"):
+                count_of(spec, key, 1, 1 << 12)
             parts = {name: _expect(arrays, name, shape) for name, shape in mixture_shapes(self.spec).items()}
             self.mixture = Mixture(self.spec, parts, self.flat)
         self.bytes = sum(int(np.asarray(a).nbytes) for a in arrays.values())
@@ -71,6 +75,11 @@ class Rescorer:
         spec, arrays = open_encoder_files(Path(folder), stem)
         try:
             return cls(spec, arrays)
+        except CorruptIndexError as problem:
+            raise CorruptIndexError(
+                f"{folder}/{stem}.json and {stem}.safetensors do not fit: {problem}; put the files back, or train the "
+                "run again"
+            ) from None
         except (KeyError, TypeError, ValueError) as problem:
             raise CorruptIndexError(
                 f"{folder}/{stem}.json does not fit {stem}.safetensors ({type(problem).__name__}: {problem}); "
@@ -83,8 +92,9 @@ class Rescorer:
         return decoded(self.items)
 
     def _load_perceptron(self, arrays: Mapping[str, np.ndarray]) -> None:
-        hidden, flat = int(self.spec.get("hidden", 0)), self.width * self.item_tokens_per_item
-        layers = int(self.spec.get("layers", 1)) if self.perceptron else 0
+        sizes = {"hidden": 0, "layers": 1} | self.spec
+        hidden, flat = count_of(sizes, "hidden", 0, 1 << 16), self.width * self.item_tokens_per_item
+        layers = count_of(sizes, "layers", 1, 64) if self.perceptron else 0
         if not self.perceptron:
             hidden, flat_first = 0, 0
         else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from sparcode.index.item_vectors import half_to_float
 from sparcode.index.prefetch import LINE, prefetch
+from sparcode.jit import njit
 
 AHEAD = 24
 """Candidates between the one asked for and the one scored: a miss takes as long as scoring about so many."""

@@ -6,6 +6,7 @@ runner and any number of workers give the same bytes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from sparcode.errors import ConfigError, SparcodeError
 from sparcode.threads import available_cpus
 
+_log = logging.getLogger(__name__)
 RUNNERS = ("serial", "threads", "processes")
 
 
@@ -58,7 +60,13 @@ class PoolRunner:
             return ThreadPoolExecutor(workers, thread_name_prefix="sparcode-block")
         import multiprocessing
 
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"))
+        kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        try:
+            return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(kind))
+        except (OSError, ImportError) as problem:
+            # Queues between processes are made of semaphores in /dev/shm, which a container may not let be written.
+            _log.warning("no processes can be started (%s): blocks run in threads", problem)
+            return ThreadPoolExecutor(workers, thread_name_prefix="sparcode-block")
 
 
 def build_runner(name: str, workers: int | None = None) -> Runner:

@@ -20,12 +20,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 
 from sparcode.index.codes import decode
 from sparcode.index.dot_lists import TILE_BYTES, TILE_ITEMS, collect_flat, collect_runs, dot_row, fill_angles, item_mean
 from sparcode.index.rescorer import Rescorer, dense
 from sparcode.index.survivors import Survivors, scan
+from sparcode.jit import njit
 
 _FAST = {"contract", "reassoc", "nsz", "nnan"}
 _DOT, _HADAMARD, _CONCATENATION = 0, 1, 2

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
@@ -21,6 +20,7 @@ from sparcode.index.likelihood import LikelihoodScorer
 from sparcode.index.rescorer import Rescorer
 from sparcode.index.scoring import CodeScorer, ListScorer, collect_scores
 from sparcode.index.survivors import Survivors
+from sparcode.jit import njit
 
 WARM_RUNS, WARM_LENGTH = 64, 64
 """Items scored first: so many runs of so many, evenly spaced; more runs for longer lists."""

@@ -21,6 +21,8 @@ import reprlib
 from collections.abc import Callable
 from typing import Any
 
+from sparcode.files import parse_json
+
 FORMAT = "sparcode-index"
 FORMAT_VERSION = 1
 MAX_CURRENT_BYTES = 4096
@@ -164,29 +166,11 @@ def _check_entry(name: str, entry: Any) -> None:
 
 def _json_object(content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(
-            content.decode(),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_finite_number,
-            parse_float=_finite_number,
-        )
-    except FormatError:
-        raise
-    except (ValueError, RecursionError) as problem:
+        value = parse_json(content)
+    except ValueError as problem:
         raise FormatError(f"it is not valid JSON ({problem})") from None
     _require(isinstance(value, dict), "it is not a JSON object")
     _check_depth(value, MAX_DEPTH)
-    return value
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _require(len({key for key, _ in pairs}) == len(pairs), "a key stands twice")
-    return dict(pairs)
-
-
-def _finite_number(text: str) -> float:
-    value = float(text)
-    _require(math.isfinite(value), "it holds {}", text)
     return value
 
 

@@ -21,7 +21,9 @@ from sparcode.index.layout import Family, Index, LayoutError
 
 MAX_ATTEMPTS = 8
 Verify = Literal["auto", "full", "none"]
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FLAGS = os.O_RDONLY
+for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY"):  # not every system has them
+    _FLAGS |= getattr(os, _name, 0)
 
 
 class _Moved(Exception):
@@ -152,7 +154,7 @@ def _load_array(descriptor: int, entry: dict[str, Any], load: str) -> np.ndarray
         with os.fdopen(os.dup(descriptor), "rb") as stream:
             source: Any = stream.read(entry["bytes"])
     else:
-        source = mmap.mmap(descriptor, entry["bytes"], prot=mmap.PROT_READ)
+        source = mmap.mmap(descriptor, entry["bytes"], access=mmap.ACCESS_READ)
     return np.frombuffer(source, entry["dtype"]).reshape(entry["shape"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sparcode.errors import CorruptIndexError
 from sparcode.files import read_json, write_json
+from sparcode.folders import cache_root
 
 SETTLED_NS = 100_000_000
 """File times have the kernel's tick (up to 10 ms): a younger file could change again under the same time."""
@@ -43,6 +44,5 @@ def remember(folder: Path, manifest_digest: str, marks: dict[str, list[int]]) ->
 
 
 def _path(folder: Path) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:32]
-    return Path(root) / "sparcode" / "verified" / f"{name}.json"
+    return cache_root() / "verified" / f"{name}.json"

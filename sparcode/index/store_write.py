@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import RunError
+from sparcode.files import make_folder, read_bytes, require_own_folder
 from sparcode.index import store_format as form
 from sparcode.index.fileops import FileOps
 from sparcode.index.layout import Index, families_to_json
@@ -66,8 +67,9 @@ class _Writer:
     @contextmanager
     def locked(self) -> Iterator[None]:
         for directory in (self.folder, self.manifests, self.segments):
+            require_own_folder(directory)
             if not directory.is_dir():
-                directory.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(directory.parent)
                 self.ops.make_directory(directory)
                 self.ops.sync_directory(directory.parent)
         try:
@@ -164,7 +166,7 @@ class _Writer:
     def _current_generation(self) -> int | None:
         """Return the generation CURRENT names, 0 without CURRENT, None when it is damaged."""
         try:
-            return int(form.parse_current((self.folder / "CURRENT").read_bytes())["generation"])
+            return int(form.parse_current(read_bytes(self.folder / "CURRENT", RunError, _PIECE))["generation"])
         except FileNotFoundError:
             return 0
         except form.FormatError:
@@ -209,9 +211,14 @@ class _Writer:
         segment = self.segments / form.segment_name(number)
         if segment.is_symlink() or not segment.is_dir():
             return
-        for path in segment.iterdir():
-            self.ops.unlink(path)
-        self.ops.remove_directory(segment)
+        try:
+            for path in segment.iterdir():
+                self.ops.unlink(path)
+            self.ops.remove_directory(segment)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            # A reader has it mapped, which Windows does not allow to be removed: the next writer will.
 
     @staticmethod
     def _numbers(directory: Path, pattern: Any) -> set[int]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from sparcode.jit import njit
 
 STRIDE = 64
 """Scores compared before the next branch."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sparcode.config import ItemFamilyConfig
+from sparcode.jit import njit
 from sparcode.types import Sequences
 
 

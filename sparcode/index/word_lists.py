@@ -19,7 +19,8 @@ from sparcode.config import FamiliesConfig, ItemFamilyConfig
 from sparcode.data.features import Features, gather_rows
 from sparcode.data.storage import Dataset
 from sparcode.errors import ConfigError
-from sparcode.index.arrays import Arrays, read_arrays, write_arrays
+from sparcode.index.arrays import Arrays, write_arrays
+from sparcode.index.model_checks import read_lists
 from sparcode.index.transitions import Transitions, count_transitions
 from sparcode.types import Sequences
 
@@ -47,7 +48,7 @@ def write_word_lists(dataset: Dataset, config: FamiliesConfig, folder: Path) -> 
         write_arrays(folder / FILES["segment"], lists._asdict())
 
 
-def open_word_lists(model: Path, config: FamiliesConfig) -> dict[str, Arrays]:
+def open_word_lists(model: Path, config: FamiliesConfig, item_count: int) -> dict[str, Arrays]:
     """Read the files of the families that are on, by family; ConfigError when the run was trained without one."""
     found: dict[str, Arrays] = {}
     for name, enabled in (("category", config.category.enabled), ("segment", config.segment.enabled)):
@@ -58,7 +59,7 @@ def open_word_lists(model: Path, config: FamiliesConfig) -> dict[str, Arrays]:
                 f"the run again with --set families.{name}.enabled=true"
             )
         if enabled:
-            found[name] = read_arrays(path)
+            found[name] = read_lists(path, item_count)
     return found
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from sparcode.jit import njit
 
 # No fast arithmetic at all: the same numbers give the same bits wherever the kernel is inlined.
 kernel: Any = njit(cache=True, nogil=True, error_model="numpy")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.quantize import exact
 from sparcode.quantize.seeds import greedy_plus_plus
 from sparcode.seeding import generator

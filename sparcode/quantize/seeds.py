@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.quantize.exact import kernel
 
 # One machine always sums in the same way, and that is all that fitting needs.

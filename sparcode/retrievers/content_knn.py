@@ -8,9 +8,9 @@ last items with weight ``decay^age``; the score is the cosine. Numbers are not u
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from sparcode.data.features import Features, gather_rows
+from sparcode.jit import njit
 from sparcode.retrievers.ranking import check_request, rank_scores
 from sparcode.types import Hits, Queries
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import ConfigError, MissingExtraError
+from sparcode.jit import njit
 from sparcode.retrievers.ranking import check_request, rank_scores
 from sparcode.types import Hits, Queries, Sequences
 

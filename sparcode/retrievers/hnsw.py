@@ -17,10 +17,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import MissingExtraError
 from sparcode.index.best import insert_best
+from sparcode.jit import njit
 from sparcode.retrievers.exact import QueryEncoder
 from sparcode.retrievers.ranking import check_request, empty_hits, fill
 from sparcode.types import Hits, Queries

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.retrievers.lists import ItemLists
 from sparcode.retrievers.ranking import select
 from sparcode.types import Sequences

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sparcode.jit import njit
 from sparcode.retrievers.ranking import check_request, empty_hits, fill, select
 from sparcode.types import Hits, Queries
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import QueryError
 from sparcode.index.best import worse
+from sparcode.jit import njit
 from sparcode.types import NO_ITEM, Hits, Queries
 
 BLOCK_BYTES = 64 << 20

@@ -55,7 +55,13 @@ def open_two_tower(run: Any) -> ExactRetriever:
     vectors = read_arrays(folder / "two_tower.safetensors").get("item_vectors_out")
     if vectors is None:
         raise RunError(f"{folder / 'two_tower.safetensors'} holds no array 'item_vectors_out'; train the run again")
-    return ExactRetriever(Encoder.open(folder, stem="two_tower"), vectors)
+    encoder = Encoder.open(folder, stem="two_tower")
+    if vectors.shape != (encoder.item_count, encoder.width):
+        raise RunError(
+            f"{folder / 'two_tower.safetensors'}: item_vectors_out has shape {vectors.shape}, expected "
+            f"{(encoder.item_count, encoder.width)}; train the run again"
+        )
+    return ExactRetriever(encoder, vectors)
 
 
 def open_hnsw(run: Any, library: str, *, ef: int = 64, exact: ExactRetriever | None = None) -> HnswRetriever:
@@ -122,13 +128,13 @@ def _counts(run: Any, shared: dict[str, Any]) -> Retriever:
 
 
 def _transitions(run: Any) -> tuple[Any, Any, Any]:
-    from sparcode.index.arrays import read_arrays
     from sparcode.index.item_lists import with_repeats
+    from sparcode.index.model_checks import read_lists
     from sparcode.index.transitions import Transitions
 
     if not _has_counts(run):
         raise RunError(f"{run.folder} has no transition counts; train again with --set families.item.enabled=true")
-    lists = read_arrays(run.folder / "model" / "transitions.safetensors")
+    lists = read_lists(run.folder / "model" / "transitions.safetensors")
     counted = Transitions(lists["indptr"], lists["items"], lists["values"])
     return with_repeats(counted, run.dataset.train, run.config.families.item) if _ranks_repeats(run) else counted
 
@@ -164,11 +170,11 @@ def _blend(run: Any, shared: dict[str, Any], *, with_additive: bool = False) -> 
 
 
 def _two_tower_temperature(run: Any) -> float:
-    from sparcode.files import read_json
+    from sparcode.files import read_object
 
     path = run.folder / "model" / "two_tower.json"
-    found = read_json(path).get("temperature")
-    if not isinstance(found, float | int) or found <= 0:
+    found = read_object(path).get("temperature")
+    if not isinstance(found, float | int) or not 0 < found < 1e9:
         raise RunError(f"{path}: temperature {found!r}, expected a number above 0; train the run again")
     return float(found)
 

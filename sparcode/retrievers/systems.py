@@ -10,7 +10,7 @@ from sparcode.errors import MissingExtraError, RunError
 from sparcode.eval.benchmark import EXACT, System
 from sparcode.eval.latency import Stages, nothing
 from sparcode.eval.operating_points import tune
-from sparcode.files import read_json
+from sparcode.files import read_object
 from sparcode.index.pipeline import Pipeline
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswRetriever
@@ -57,7 +57,7 @@ def sparcode_systems(run: Any, k: int) -> list[System]:
     reference = AllToAllRetriever(pipeline)
     # Beside the index, not in its manifest: the same build must give the same bytes.
     built = run.folder / "build.json"
-    seconds = read_json(built).get("build_s") if built.exists() else None
+    seconds = read_object(built).get("build_s") if built.exists() else None
     return [
         System(
             name=name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from pathlib import Path
 
@@ -10,10 +9,18 @@ from sparcode.eval.machine import one_thread
 
 
 def main(folder: str) -> None:
-    """Build with one thread; ``RUN/build_step.json`` gets ``peak_bytes``, the largest resident set of the process."""
+    """Build with one thread; ``RUN/build_step.json`` gets ``peak_bytes``, the largest resident set of the process.
+
+    Windows does not tell it: RunError there.
+    """
+    from sparcode.errors import RunError
     from sparcode.files import write_json
     from sparcode.index.build import build_index
 
+    try:
+        import resource
+    except ImportError:
+        raise RunError("the peak of memory can be measured on Linux and macOS alone") from None
     with one_thread():
         build_index(folder)
     unit = 1 if sys.platform == "darwin" else 1024

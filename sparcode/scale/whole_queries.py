@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.latency import Stages, measure
 from sparcode.eval.machine import one_thread
+from sparcode.jit import njit
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.retrievers.ranking import empty_hits

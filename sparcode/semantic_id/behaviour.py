@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import DataError
+from sparcode.jit import njit
 from sparcode.seeding import derive, generator
 from sparcode.threads import limited
 from sparcode.types import Sequences

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from sparcode.data.features import LARGEST_VECTOR
 from sparcode.errors import DataError
+from sparcode.jit import njit
 
 _BLOCK_BYTES = 1 << 26
 

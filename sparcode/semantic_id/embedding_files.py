@@ -20,7 +20,7 @@ from sparcode.data.ids import as_id_array, integers_where_exact
 from sparcode.data.metadata import is_list, is_number, plain_array
 from sparcode.data.plain_types import plain_column
 from sparcode.errors import DataError
-from sparcode.files import atomic_path, require_writable, sync_directory, write_text
+from sparcode.files import atomic_path, make_folder, require_writable, sync_directory, write_text
 
 KINDS = (".npy", ".parquet", ".pq", ".safetensors", ".pt", ".pth")
 WRITTEN = ("", ".npy", ".parquet", ".pq", ".safetensors")
@@ -318,7 +318,7 @@ def _write_safetensors(path: Path, vectors: np.ndarray, ids: pa.Array) -> None:
 
 def _write_folder(folder: Path, vectors: np.ndarray, ids: pa.Array) -> None:
     """Write the folder under another name and rename it; an earlier one is replaced if it holds embeddings only."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     retired = folder.with_name(f"{temporary.name}.old")
     try:

@@ -18,7 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from sparcode.errors import DataError, QueryError
-from sparcode.files import atomic_path, atomic_paths, is_temporary, read_json, require_writable, write_bytes, write_json
+from sparcode.files import (
+    atomic_path,
+    atomic_paths,
+    is_temporary,
+    read_json,
+    require_regular,
+    require_writable,
+    write_bytes,
+    write_json,
+)
 from sparcode.semantic_id.mapping import SemanticIds
 
 FORMATS = ("parquet", "npy", "json")
@@ -62,6 +71,7 @@ def read_parquet(path: Path) -> SemanticIds:
     """Read item_id and c1 .. cL; ``code_str`` and ``token`` are not needed."""
     import pyarrow.parquet as parquet
 
+    require_regular(path, DataError)
     try:
         table = parquet.read_table(path)
     except (pa.ArrowException, OSError) as problem:
@@ -95,6 +105,7 @@ def read_npy(path: Path) -> SemanticIds:
 
 def read_array(path: Path) -> np.ndarray:
     """Read one .npy file; files that would need pickle are refused with DataError."""
+    require_regular(path, DataError)
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -120,6 +131,7 @@ def write_mapping_json(mapping: SemanticIds, path: Path) -> None:
 
 def read_mapping_json(path: Path) -> SemanticIds:
     """Read the three keys; ``semantic_to_item`` may hold one item or a list, and must agree if it is there."""
+    require_regular(path, DataError)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (ValueError, OSError) as problem:

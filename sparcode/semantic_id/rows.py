@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcode.errors import DataError
+from sparcode.jit import njit
 from sparcode.seeding import derive
 
 BLOCK_ROWS = 65_536

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from sparcode.jit import njit
 
 
 def sinkhorn(costs: np.ndarray, *, epsilon: float = 0.02, iterations: int = 200, tolerance: float = 1e-3) -> np.ndarray:

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import CorruptIndexError, DataError, RunError
-from sparcode.files import atomic_path, read_json, sha256_of, write_json
+from sparcode.files import atomic_path, make_folder, read_json, sha256_of, write_json
 from sparcode.index.arrays import read_arrays, write_arrays
+from sparcode.locks import locked
 from sparcode.semantic_id.mapping import SemanticIds
 from sparcode.semantic_id.mapping_files import read_parquet, write_parquet
 
 FORMAT = "sparcode-semantic-ids"
 VERSION = 1
 _NAME = "tokenizer.json"
+_LOCK = "tokenizer.lock"
 
 
 def fingerprint(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
@@ -45,6 +47,12 @@ def save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarra
     """Write or replace a tokenizer; RunError when ``folder`` holds something else."""
     folder = Path(folder)
     check_target(folder)
+    make_folder(folder)
+    with locked(folder / _LOCK, f"{folder} is being written by another process; choose another folder", 60):
+        _write(folder, record, arrays, mapping)
+
+
+def _write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], mapping: SemanticIds) -> None:
     written = {
         "codec": _named(folder, "codec", ".safetensors", lambda path: write_arrays(path, arrays)),
         "items": _named(folder, "items", ".parquet", lambda path: write_parquet(mapping, path)),
@@ -99,7 +107,7 @@ def check_target(folder: Path) -> None:
     folder = Path(folder)
     if folder.is_file():
         raise RunError(f"{folder} is a file; choose a folder for the tokenizer")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _NAME).is_file():
+    if folder.is_dir() and any(path.name != _LOCK for path in folder.iterdir()) and not (folder / _NAME).is_file():
         raise RunError(f"{folder} is not empty and holds no tokenizer; choose another folder")
     # Asked before hours of training; nothing is created yet.
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())

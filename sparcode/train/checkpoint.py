@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sparcode.errors import RunError
-from sparcode.files import atomic_path
+from sparcode.files import atomic_path, require_regular
 
 
 def save_checkpoint(
@@ -32,6 +32,7 @@ def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Restore model and optimizer in place; return the best weights so far and the loop state."""
+    require_regular(path, RunError)
     try:
         with safe_open(path, framework="pt") as stream:
             state = json.loads(stream.metadata()["state"])
@@ -52,6 +53,7 @@ def load_checkpoint(
 
 def load_best(path: Path) -> dict[str, Tensor]:
     """Return the best weights of a checkpoint, by name; RunError if it cannot be read."""
+    require_regular(path, RunError)
     try:
         with safe_open(path, framework="pt") as stream:
             names = [name for name in stream.keys() if name.startswith("best.")]  # noqa: SIM118 (not a dict)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sparcode.config import Config
+from sparcode.files import append_text
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.seeding import derive
 from sparcode.train.batches import Batch, epoch_batches
@@ -232,8 +233,7 @@ class Trainer:
         save_checkpoint(self.checkpoint, self.model, self.optimizer, self.best, vars(self.state))
 
     def _log(self, report: dict[str, Any]) -> None:
-        with self.metrics_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(report) + "\n")
+        append_text(self.metrics_file, json.dumps(report) + "\n")
         self.progress.epoch(self.name, self.epochs, report)
         if self.callback is not None:
             self.callback(report)

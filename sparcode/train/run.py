@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from sparcode.config import Config, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.data.repeats import training_advice
 from sparcode.errors import ConfigError, DataError, RunError
-from sparcode.files import read_json, require_writable, write_json, write_text
+from sparcode.files import (
+    append_text,
+    make_folder,
+    read_json,
+    require_own_folder,
+    require_writable,
+    write_json,
+    write_text,
+)
 from sparcode.index.item_lists import with_repeats
 from sparcode.index.layout import MAX_ITEMS
 from sparcode.index.transitions import count_transitions
+from sparcode.locks import locked
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.model.two_tower import TwoTowerModel
@@ -102,6 +112,10 @@ def product_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if pays else torch.float32
 
 
+LOCK = "train.lock"
+"""Held while a run is trained into its folder."""
+
+
 class TrainingJob:
     """The steps of one training run; each leaves a file behind by which a resumed run skips it."""
 
@@ -120,14 +134,18 @@ class TrainingJob:
             if earlier.folder.resolve() == self.out.resolve():
                 raise RunError(f"--like {like}: a run cannot be trained over itself; choose another --out")
         self._claim(resume, overwrite)
-        dataset = self._dataset(data, resume, earlier)
+        with ExitStack() as self.held:
+            return self._train(data, resume, overwrite, baselines, earlier)
+
+    def _train(self, data: Any, resume: bool, overwrite: bool, baselines: bool, earlier: Run | None) -> Run:
+        dataset = self._dataset(data, resume, overwrite, earlier)
         self._advise_repeats(dataset)
         self.config = resolve(self.config, dataset)
         write_text(self.out / "config.toml", to_toml(self.config))
         started = time.perf_counter()
         summary = self._train_all(dataset, resume, baselines and self.config.baselines.two_tower)
         if earlier is not None and (earlier.folder / "query.json").exists():
-            write_json(self.out / "query.json", earlier.query_settings | {"taken_from": str(like)})
+            write_json(self.out / "query.json", earlier.query_settings | {"taken_from": str(earlier.folder)})
         run = self._record(summary | {"seconds": round(time.perf_counter() - started, 1)}, dataset)
         shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
         return run
@@ -154,15 +172,39 @@ class TrainingJob:
         require_writable(self.out / "run.json" if self.out.exists() else self.out)  # before data are read
         if started and not (resume or overwrite):
             raise RunError(f"{self.out} already holds a run; continue it with --resume or replace it with --overwrite")
-        if self.out.exists() and not started and any(self.out.iterdir()) and not resume:
+        others = any(path.name != LOCK for path in self.out.iterdir()) if self.out.exists() else False
+        if not started and others and not resume:
             raise RunError(f"{self.out} is not empty and holds no run; choose another --out")
 
-    def _dataset(self, data: Any, resume: bool, earlier: Run | None) -> Dataset:
+    def _hold(self, resume: bool, overwrite: bool) -> None:
+        """Take the folder for this process until the run ends; what another has begun meanwhile is refused as before.
+
+        Nothing is created before: data that are refused leave no folder behind.
+        """
+        make_folder(self.out)
+        busy = f"{self.out} is being trained by another process; wait for it to finish, or choose another --out"
+        self.held.enter_context(locked(self.out / LOCK, busy))
+        self._claim(resume, overwrite)
+        if resume:
+            for name in ("data", "model", "checkpoints"):
+                require_own_folder(self.out / name)
+            append_text(self.out / "metrics.jsonl", "")  # refused now, not after an epoch
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left; the folder itself, which a link may name, and the lock stay."""
+        for path in self.out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+    def _dataset(self, data: Any, resume: bool, overwrite: bool, earlier: Run | None) -> Dataset:
         folder = self.out / "data"
         if resume and (self.out / "config.toml").exists() and folder.exists():
             saved = Run(self.out, {}).config
             if resolve_equal(self.config, saved):
                 self.config = saved
+                self._hold(resume, overwrite)
                 dataset = open_dataset(folder)
                 self._same_source(data, dataset)
                 return dataset
@@ -175,8 +217,9 @@ class TrainingJob:
         self._width(dataset)
         resolve(self.config, dataset)
         # Everything that can be refused has been: only now an earlier run gives way.
-        if self.out.exists() and not resume:
-            shutil.rmtree(self.out)
+        self._hold(resume, overwrite)
+        if not resume:
+            self._clear()
         save_dataset(dataset, folder)
         return dataset
 

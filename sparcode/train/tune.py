@@ -14,7 +14,7 @@ from typing import Any
 from sparcode.config import Config, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset
 from sparcode.errors import ConfigError, DataError, MissingExtraError
-from sparcode.files import require_writable, write_text
+from sparcode.files import append_text, require_writable, write_text
 from sparcode.train.defaults import resolve
 from sparcode.train.run import TrainingJob, require_training_pairs, resolve_device, train_run
 
@@ -96,8 +96,7 @@ class _Search:
         metric = self._train(self._with(changes))
         line = {"trial": number, "system": self.system, "validation_ndcg@10": metric, "changes": changes}
         line["seconds"] = round(time.perf_counter() - started, 1)
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append_text(self.log, json.dumps(line) + "\n")
         self.tell(f"trial {number}: validation NDCG@10 {metric:.4f} in {line['seconds']:.0f} s {changes}")
         return metric
 

@@ -8,6 +8,7 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     patch = pytest.MonkeyPatch()
+    patch.delenv("SPARCODE_CACHE", raising=False)
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()

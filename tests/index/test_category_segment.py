@@ -363,9 +363,9 @@ def test_settings_taken_over_decide_what_is_stored(run: Path):
 def test_lists_that_were_not_counted_are_asked_for_in_one_line(run: Path):
     (run / "model" / "categories.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"families\.category\.enabled=true, but .* train the run again") as caught:
-        open_word_lists(run / "model", Run.open(run).config.families)
+        open_word_lists(run / "model", Run.open(run).config.families, 60)
     assert "\n" not in str(caught.value)
-    assert open_word_lists(run / "model", Config().families) == {}
+    assert open_word_lists(run / "model", Config().families, 60) == {}
 
 
 def test_families_follow_the_data(trained: Path):

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sparcode.errors import ConfigError, SparcodeError
+from sparcode.index import runners
 from sparcode.index.runners import RUNNERS, build_runner
 
 
@@ -47,3 +48,12 @@ def test_what_is_refused():
         build_runner("ray")
     with pytest.raises(ConfigError, match="at least 1"):
         build_runner("threads", 0)
+
+
+def test_where_no_process_can_be_started_threads_do_the_work(monkeypatch, caplog):
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")  # as in a container whose /dev/shm may not be written
+
+    monkeypatch.setattr(runners, "ProcessPoolExecutor", refuse)
+    assert list(build_runner("processes", 2).map_blocks(double, [3, 1])) == [6, 2]
+    assert "blocks run in threads" in caplog.text

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from sparcode.jit import njit
 
 Number = Any
 """A uint64 or int64 scalar (in uncompiled form also a Python int)."""

@@ -1,0 +1,203 @@
+"""The cache of compiled kernels: right when a called module changes, and no reason to fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparcode import folders, jit
+
+CALLER = """
+from sparcode.jit import njit
+from sparcode.called import factor
+
+@njit(cache=True)
+def scaled(x):
+    return factor(x) + 1
+"""
+WRITABLE = jit._is_writable.__wrapped__
+CALLED = "from numba import njit\n\n@njit\ndef factor(x):\n    return {} * x\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of two modules, of which one calls the other, as far as digests go; memories of ``jit`` are its own."""
+    package = tmp_path / "tree" / "sparcode"
+    package.mkdir(parents=True)
+    (package / "caller.py").write_text(CALLER)
+    (package / "called.py").write_text(CALLED.format(2))
+    monkeypatch.setattr(jit, "_ROOT", package.parent)
+    monkeypatch.setattr(jit, "_told", [])
+    monkeypatch.setattr(jit._SETTINGS, "CACHE_DIR", "")
+    monkeypatch.setenv("SPARCODE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    yield package
+    forget()
+
+
+def forget() -> None:
+    """Let the next kernels be looked up as by a new process."""
+    for memory in (jit._with_imported, jit._imported, jit._content, jit._places, jit._target, jit._is_writable,
+                   jit._warn_once):  # fmt: skip
+        memory.cache_clear()
+
+
+def fresh(package: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the kernel as a new process would have it."""
+    forget()
+    for name in ("called", "caller"):
+        source = package / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"sparcode.{name}", source)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, f"sparcode.{name}", module)
+        # Not through a .pyc: two versions of one second have the same time.
+        exec(compile(source.read_text(), str(source), "exec"), module.__dict__)
+    return module.scaled
+
+
+def hits(kernel: Any) -> int:
+    """Return how many of its signatures came from the cache."""
+    return sum(kernel.stats.cache_hits.values())
+
+
+def entries(folder: Path, ending: str) -> list[Path]:
+    """Return the files of the cache."""
+    return sorted(folder.rglob(f"*.{ending}"))
+
+
+def test_an_entry_serves_until_a_called_module_changes(tree: Path, monkeypatch: pytest.MonkeyPatch):
+    assert fresh(tree, monkeypatch)(5) == 11
+    kernel = fresh(tree, monkeypatch)
+    assert (kernel(5), hits(kernel)) == (11, 1)
+    (tree / "called.py").write_text(CALLED.format(3))
+    kernel = fresh(tree, monkeypatch)
+    assert (kernel(5), hits(kernel)) == (16, 0)
+    assert len(entries(tree, "nbc")) == 1
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "bit", "text", "folder", "end"])
+def test_a_damaged_entry_is_compiled_again(tree: Path, monkeypatch: pytest.MonkeyPatch, ending: str, damage: str):
+    assert fresh(tree, monkeypatch)(5) == 11
+    (path,) = entries(tree, ending)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    changed = {"cut": content[: len(content) // 2], "empty": b"", "bit": content, "text": b"x" * 200,
+               "end": path.read_bytes()[:-1]}  # fmt: skip
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(changed[damage])
+    kernel = fresh(tree, monkeypatch)
+    assert (kernel(5), hits(kernel)) == (11, 0)
+    if damage != "folder":
+        kernel = fresh(tree, monkeypatch)
+        assert (kernel(5), hits(kernel)) == (11, 1)
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch, *roots: Path) -> None:
+    """Let nothing be written below ``roots``; the superuser does not heed permissions, so they are not asked."""
+
+    def writable(place: Path) -> bool:
+        return not any(root in place.parents for root in roots) and WRITABLE(place)
+
+    writable.cache_clear = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setattr(jit, "_is_writable", writable)
+
+
+def test_places_in_their_order(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    read_only(monkeypatch, tree)
+    assert fresh(tree, monkeypatch)(5) == 11
+    assert len(entries(tmp_path / "cache" / "kernels", "nbc")) == 1
+    assert not caplog.records
+    read_only(monkeypatch, tree, tmp_path / "cache")
+    (tree / "called.py").write_text(CALLED.format(3))
+    with caplog.at_level(logging.WARNING):
+        assert fresh(tree, monkeypatch)(5) == 16
+    assert [record.message for record in caplog.records if "compiled kernels are kept in" in record.message]
+    assert len(entries(tmp_path / "temporary", "nbc")) == 1
+    kernel = fresh(tree, monkeypatch)
+    assert (kernel(5), hits(kernel)) == (16, 1)
+
+
+def test_without_any_place_kernels_are_compiled_and_it_is_said_once(tree, tmp_path, monkeypatch, caplog):
+    read_only(monkeypatch, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        kernel = fresh(tree, monkeypatch)
+        assert (kernel(5), kernel(2.0)) == (11, 5.0)
+    assert len([record for record in caplog.records if "kept nowhere" in record.message]) == 1
+    assert entries(tmp_path, "nbc") == []
+
+
+def test_what_an_image_was_built_with_is_read_where_nothing_can_be_written(tree, tmp_path, monkeypatch):
+    assert fresh(tree, monkeypatch)(5) == 11
+    read_only(monkeypatch, tmp_path)
+    kernel = fresh(tree, monkeypatch)
+    assert (kernel(5), hits(kernel)) == (11, 1)
+
+
+def test_the_first_compilation_is_told_once(tree, monkeypatch, caplog):
+    with caplog.at_level(logging.INFO):
+        fresh(tree, monkeypatch)(5)
+        jit._told.clear()
+        fresh(tree, monkeypatch)(5.0)
+    assert len([record for record in caplog.records if record.message.startswith("compiling kernels")]) == 1
+
+
+def test_a_disk_that_is_full_costs_the_entry_alone(tree, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    kernel = fresh(tree, monkeypatch)
+    monkeypatch.setattr(jit._Entries, "save", full)
+    assert kernel(5) == 11
+
+
+def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path):
+    ours = tmp_path / "ours"
+    assert folders.private_folder(ours)
+    assert stat.S_IMODE(ours.stat().st_mode) == 0o700
+    ours.chmod(0o777)
+    assert not folders.private_folder(ours)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not folders.private_folder(tmp_path / "link")
+    (tmp_path / "file").touch()
+    assert not folders.private_folder(tmp_path / "file")
+    assert not folders.private_folder(tmp_path / "file" / "deeper")
+
+
+@pytest.mark.parametrize(("variables", "platform", "expected"), [
+    ({"SPARCODE_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "linux", "/a"),
+    ({"XDG_CACHE_HOME": "/b"}, "linux", "/b/sparcode"),
+    ({"XDG_CACHE_HOME": "relative"}, "linux", "/home/me/.cache/sparcode"),
+    ({}, "linux", "/home/me/.cache/sparcode"),
+    ({}, "darwin", "/home/me/Library/Caches/sparcode"),
+])  # fmt: skip
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, variables: dict, platform: str, expected: str):
+    for name in ("SPARCODE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(folders.sys, "platform", platform)
+    assert folders.cache_root() == Path(expected)
+
+
+def test_without_compilation_there_is_one_line(tmp_path: Path):
+    command = [sys.executable, "-m", "sparcode_cli", "sid", "fit", "--help"]
+    assert subprocess.run(command, capture_output=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}).returncode == 0
+    script = "import sparcode.index.searcher"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    )
+    assert done.stderr.splitlines()[-1].startswith("sparcode.errors.SparcodeError: NUMBA_DISABLE_JIT is set")
