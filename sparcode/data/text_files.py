@@ -231,7 +231,13 @@ def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
                 f"({int(spelled.sum()):,} such rows); if it is an id, spell it otherwise or give a Parquet file"
             )
         column = pc.if_else(missing, pa.scalar(None, pa.large_string()), column)
-    return plain_ids(column)
+    found, first = plain_ids(column), column.drop_null()[:1].to_pylist()
+    if pa.types.is_integer(found.type) and first[0].endswith(".0"):
+        _warn(
+            f"{path}: the ids in column {name!r} are spelled as floats ({first[0]!r}) and read as integers (pandas "
+            "makes floats of integers beside a missing one)"
+        )
+    return found
 
 
 def _warn(text: str) -> None:

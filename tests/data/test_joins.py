@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import align, mismatch
+from sparcode.data.tables import read_file
 
 IDS = IdMap(list(range(1, 61)), kind="item")
 
@@ -71,3 +73,10 @@ def test_rows_of_types_that_arrow_cannot_pick_from_are_aligned_too() -> None:
     assert table["bytes"].to_pylist() == [b"1", None, b"3"]
     assert table["extension"].to_pylist() == [1, None, 0]
     assert counts == {"rows": 2, "unknown_ids": 0, "repeated_ids": 0, "without_row": 1}
+
+
+def test_ids_that_a_file_spells_as_floats_are_read_as_integers_with_a_word(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,kind\n,x\n1.0,a\n2.0,b\n")
+    with pytest.warns(UserWarning, match=r"items.csv: the ids in column 'item_id' are spelled as floats \('1.0'\)"):
+        table = read_file(tmp_path / "items.csv")
+    assert table["item_id"].to_pylist() == [None, 1, 2]
