@@ -124,7 +124,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("arguments", "message"), BAD, ids=[f"{place} {message}" for place, (_, message) in enumerate(BAD)]
+)
 def test_one_line_names_the_argument(model: SparCode, arguments: dict[str, Any], message: str):
     for method in (model.recommend, model.recommend_items, model.recommend_table):
         with pytest.raises(QueryError, match=message) as caught:
