@@ -81,6 +81,10 @@ def load_dataset(data: Any, config: DataConfig, *, seed: int, like: Dataset | No
     _log.info("columns: %s", ", ".join(f"{role}={name}" for role, name in summary["columns"].items()))
     if summary["ignored"]:
         _log.info("columns that are not read: %s", listed(summary["ignored"]))
+    for name in ("items", "users"):
+        if left_out := summary.get(f"{name}_table", {}).get("ignored"):
+            reasons = [f"{column} ({reason})" for column, reason in left_out.items()]
+            _log.info("columns of %s that are no features: %s", name, listed(reasons))
     return dataset
 
 
@@ -104,6 +108,7 @@ def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None 
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     summary["warnings"] = [str(warning.message) for warning in caught]
+    summary["ignored"] += list(tables.left_out.get("interactions", {}))
     events, user_ids, new_users = _number_users(events, like)
     split = split_events(events, config, seed)
     _warn_positions(events, config, summary)
@@ -252,6 +257,7 @@ def _with_metadata(
         # Of users no text is read.
         of_items = {"title": True, "text": item_text, "text_width": text_width} if role == "item" else {}
         metadata = read_metadata(table, role, columns[role], ids, layout=layout, **of_items)
+        metadata.summary["ignored"] |= tables.left_out.get(f"{role}s", {})
         dataset.summary[f"{role}s_table"] = metadata.summary
         _warn(missing_lines(role, metadata.summary), dataset.summary)
         found[role] = metadata.features

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sparcode.data.plain_types import decoded
 from sparcode.data.views import view
 from sparcode.errors import DataError, UnknownIdError
 
@@ -24,6 +25,7 @@ _EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
 # A dictionary of a million ids costs a tenth of a second and 100 MB: not worth it for one look-up.
 _ALWAYS_DICTIONARY = 20_000
 _SCANS = 32
+_FIRST = 100
 
 
 class IdMap:
@@ -151,10 +153,9 @@ def as_id_array(values: pa.Array | pa.ChunkedArray | Sequence[Any], kind: str = 
     if array.type in (pa.int64(), pa.large_string()):
         # Also for speed: a cast would load the compute kernels (0.1 s) when a saved run is opened.
         return array
-    if isinstance(array.type, pa.BaseExtensionType):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = decoded(array)
+    if array.type == pa.large_string():
+        return array
     if pa.types.is_floating(array.type):
         array = _whole_numbers(array, kind)
     if pa.types.is_decimal(array.type):
@@ -189,10 +190,17 @@ def cast_ids(values: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> pa.Arra
 
 def integers_where_exact(array: pa.Array) -> pa.Array:
     """Turn text ids into int64 when every one is written as a plain integer (no sign, no leading zero)."""
+    return array.cast(pa.int64()) if all_match(array, r"^(0|[1-9][0-9]{0,17})$") else array
+
+
+def all_match(texts: pa.Array | pa.ChunkedArray, pattern: str) -> bool:
+    """Tell whether all texts that are not null match, and at least one; the first ones usually decide."""
     import pyarrow.compute as pc
 
-    exact = pc.all(pc.match_substring_regex(array, r"^(0|[1-9][0-9]{0,17})$"), min_count=1).as_py()
-    return array.cast(pa.int64()) if exact else array
+    def matches(some: pa.Array | pa.ChunkedArray) -> bool | None:
+        return pc.all(pc.match_substring_regex(some, pattern), min_count=1).as_py()
+
+    return matches(texts[:_FIRST]) is not False and bool(matches(texts))
 
 
 def _one_chunk(values: Any, kind: str) -> pa.Array:

@@ -82,7 +82,7 @@ def _encode(column: pa.ChunkedArray, role: str, name: str, rows: np.ndarray) -> 
         first = int(np.flatnonzero(np.asarray(ids.is_null()))[0])
         raise DataError(
             f"row {rows[first] + 1:,} has no {role} id (column {name!r}; {ids.null_count:,} such rows): "
-            "fill or remove these rows (in text files an empty field, NULL, NaN and N/A mean none)"
+            "fill or remove these rows (in text files an empty field is none, as are NULL, NaN and N/A beside integers)"
         )
     encoded = ids.dictionary_encode()
     # Chunks of text are not joined before: they may be gigabytes, and share one dictionary.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 QUOTE = b'"'
 
@@ -70,10 +71,10 @@ class Quoting:
         return not (width > 1 and self.plain_ragged is None and wrong)
 
 
-def look_at_quotes(lines: Iterable[bytes], delimiter: bytes, width: int) -> Quoting:
-    """Follow both readings of a file of ``width`` columns. Blank lines between rows are no rows."""
-    reader = _Reader(delimiter, width)
-    for number, line in enumerate(lines, 1):
+def look_at_quotes(lines: Iterable[bytes], delimiter: bytes, width: int, header: int = 1) -> Quoting:
+    """Follow both readings of a file of ``width`` columns, from line ``header`` on. Blank lines are no rows."""
+    reader = _Reader(delimiter, width, header)
+    for number, line in enumerate(islice(lines, header - 1, None), header):
         reader.feed(number, line.rstrip(b"\r\n"))
     return reader.finish()
 
@@ -86,8 +87,9 @@ def is_quoted(fields: Iterable[bytes]) -> bool:
 class _Reader:
     """The state between two lines: the row that is open in the reading of CSV."""
 
-    def __init__(self, delimiter: bytes, width: int) -> None:
+    def __init__(self, delimiter: bytes, width: int, header: int) -> None:
         self.found = Quoting()
+        self.header = header
         self.delimiter, self.width = delimiter, width
         self.opens = re.compile(b"(?:^|" + re.escape(delimiter) + b')"')
         self.row: tuple[int, bytes] | None = None
@@ -97,7 +99,7 @@ class _Reader:
 
     def feed(self, number: int, line: bytes) -> None:
         """Take the next line, without its line break."""
-        if number == 1:
+        if number == self.header:
             line = line.removeprefix(b"\xef\xbb\xbf")
             self.found.header_quoted = is_quoted(line.split(self.delimiter))
         if not line and self.open_since is None:
@@ -123,7 +125,7 @@ class _Reader:
     def _bare_row(self, number: int, line: bytes, regular: bool) -> None:
         if not regular and self.found.csv_ragged is None:
             self.found.csv_ragged = Ragged(number, line.count(self.delimiter) + 1, line)
-        if number > 1 and len(self.found.bare) < self.width:
+        if number > self.header and len(self.found.bare) < self.width:
             self.found.bare.update(place for place, part in enumerate(line.split(self.delimiter)) if part)
 
     def _end_row(self, number: int) -> None:
@@ -149,7 +151,7 @@ class _Reader:
                 position = self._close(number, line, start, end, doubled)
             else:
                 after = line.find(self.delimiter, position)
-                if number > 1 and line[position : after if after >= 0 else None]:
+                if number > self.header and line[position : after if after >= 0 else None]:
                     self.found.bare.add(self.fields)
                 position = after + 1
             self.fields += 1
@@ -164,7 +166,7 @@ class _Reader:
             self.found.junk.append((self.open_since, number))
         elif doubled or self.open_since < number or self.delimiter in line[start:end]:
             self.found.needed += 1
-        elif end > start and number > 1:
+        elif end > start and number > self.header:
             self.found.needless.add(self.fields)
         self.open_since = None
         return line.find(self.delimiter, end + 1) + 1

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparcode.data.text_files import NULLS, distinct_names, plain_ids, trimmed
+from sparcode.data.text_files import NULLS, distinct_names, ids_of, is_id_name, plain_ids, trimmed
 from sparcode.data.text_kinds import TextFile
 from sparcode.errors import DataError
 
@@ -28,7 +28,12 @@ def read_recbole(path: Path) -> pa.Table:
     names = [name for name, _ in fields]
     distinct_names(names, str(path))
     table = _texts(file, names, delimiter)
-    columns = [_TYPES[kind.lower()](_missing(table[name]), f"{path}, column {name!r}") for name, kind in fields]
+    columns = [
+        ids_of(path, name, table[name])
+        if kind.lower() == "token" and is_id_name(name)
+        else _TYPES[kind.lower()](_missing(table[name]), f"{path}, column {name!r}")
+        for name, kind in fields
+    ]
     return pa.table(columns, names=names)
 
 

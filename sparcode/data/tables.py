@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sparcode.data.columns import is_row_number, listed
+from sparcode.data.memory_tables import arrow_table
 from sparcode.data.parts import is_parts, numbered_files, part_files, read_parts
 from sparcode.data.plain_types import plain_table
 from sparcode.data.recbole import read_recbole
@@ -22,6 +23,7 @@ _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt")
 _ATOMIC = (".inter", ".item", ".user")
 _KINDS = (*_PARQUET, *_TEXT, *_ATOMIC)
+_Part = tuple[pa.Table, dict[str, str]]
 _RECBOLE = {"interactions": ".inter", "items": ".item", "users": ".user"}
 
 
@@ -29,15 +31,14 @@ _RECBOLE = {"interactions": ".inter", "items": ".item", "users": ".user"}
 class Tables:
     """What was read: one table of interactions, and tables of items and users where given.
 
-    Their columns are of plain types (see ``plain_types``). ``row_numbers``: table -> columns of items and users that
-    only number the rows and were left out.
+    Their columns are of plain types (see ``plain_types``). ``left_out``: table -> column -> why it was left out.
     """
 
     interactions: pa.Table
     items: pa.Table | None = None
     users: pa.Table | None = None
     source: str = "a table in memory"
-    row_numbers: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
@@ -51,10 +52,11 @@ def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
     ids = frozenset(text_columns)
     if isinstance(data, Tables):
         given = {"interactions": data.interactions, "items": data.items, "users": data.users}
-        return _tables({name: table for name, table in given.items() if table is not None}, data.source, ids)
+        parts = {name: (table, data.left_out.get(name, {})) for name, table in given.items() if table is not None}
+        return _tables(parts, data.source, ids)
     if isinstance(data, str | Path):
         path = _resolve(data)
-        return _tables({name: _read_source(found, ids) for name, found in _sources(path).items()}, str(path), ids)
+        return _tables({name: (_read_source(found, ids), {}) for name, found in _sources(path).items()}, str(path), ids)
     if isinstance(data, Mapping) and "interactions" in data:
         parts = {name: _read_part(value, name, ids) for name, value in data.items() if value is not None}
         unknown = sorted(set(parts) - {"interactions", "items", "users"})
@@ -63,7 +65,7 @@ def read_tables(data: Any, text_columns: Iterable[str] = ()) -> Tables:
         if "interactions" not in parts:
             raise DataError("the interactions table is None; expected a path, or a pandas, polars or pyarrow table")
         return _tables(parts, Tables.source, ids)
-    return _tables({"interactions": table_of(data, "data")}, Tables.source, ids)
+    return _tables({"interactions": _in_memory(data, "data", ids)}, Tables.source, ids)
 
 
 def read_file(path: Path, text_columns: frozenset[str] = frozenset()) -> pa.Table:
@@ -86,17 +88,10 @@ def read_file(path: Path, text_columns: frozenset[str] = frozenset()) -> pa.Tabl
 def table_of(data: Any, name: str) -> pa.Table:
     """Return a table in memory (pandas, polars, pyarrow, a mapping of columns, ...) as columns of plain types.
 
-    Lazy frames, datasets and readers are read. ``name`` stands in messages. Raises DataError.
+    Lazy frames, datasets and readers are read; columns that hold values of several types are left out with a warning.
+    ``name`` stands in messages. Raises DataError.
     """
-    try:
-        table = data if isinstance(data, pa.Table) else pa.table(_collected(data))
-    except (TypeError, ValueError, OverflowError, pa.ArrowException) as problem:
-        raise DataError(
-            f"{name}: cannot use a {type(data).__name__} as a table ({_reason(problem)}); expected a path, "
-            "a pandas, polars or pyarrow table whose columns hold values of one type each"
-        ) from None
-    distinct_names(table.column_names, name)
-    return plain_table(table)
+    return _in_memory(data, name, frozenset())[0]
 
 
 def kind_of(path: Path) -> str | None:
@@ -105,21 +100,21 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind in sorted(_KINDS, key=len, reverse=True) if name.endswith(kind)), None)
 
 
-def _tables(parts: dict[str, pa.Table], source: str, ids: frozenset[str]) -> Tables:
+def _tables(parts: dict[str, _Part], source: str, ids: frozenset[str]) -> Tables:
     """Check what was read, and leave numbers of rows out of items and users, whose columns are all features."""
-    interactions = parts["interactions"]
+    interactions, left_out_of_events = parts["interactions"]
     if interactions.num_rows == 0:
         names = listed(interactions.column_names) or "none"
         raise DataError(
             f"{source if source != Tables.source else 'the interactions table'} has no rows (columns: {names})"
         )
-    kept, left_out = {"interactions": plain_table(interactions)}, {}
+    kept, left_out = {"interactions": plain_table(interactions)}, {"interactions": left_out_of_events}
     for name in sorted(set(parts) - {"interactions"}):
-        table = plain_table(parts[name])
+        table = plain_table(parts[name][0])
         kept[name] = without_row_numbers(table, ids)
-        if kept[name].num_columns < table.num_columns:
-            left_out[name] = [column for column in table.column_names if column not in kept[name].column_names]
-    return Tables(**kept, source=source, row_numbers=left_out)
+        numbers = [column for column in table.column_names if column not in kept[name].column_names]
+        left_out[name] = parts[name][1] | dict.fromkeys(numbers, "numbers of rows")
+    return Tables(**kept, source=source, left_out=left_out)
 
 
 def without_row_numbers(table: pa.Table, ids: frozenset[str] = frozenset()) -> pa.Table:
@@ -204,26 +199,14 @@ def _is_named(entry: Path, part: str) -> bool:
     return kind_of(entry) is not None and entry.name.lower() == f"{part}{kind_of(entry)}"
 
 
-def _read_part(value: Any, name: str, ids: frozenset[str]) -> pa.Table:
-    return read_file(_resolve(value), ids) if isinstance(value, str | Path) else table_of(value, name)
+def _read_part(value: Any, name: str, ids: frozenset[str]) -> _Part:
+    return (read_file(_resolve(value), ids), {}) if isinstance(value, str | Path) else _in_memory(value, name, ids)
 
 
-def _collected(data: Any) -> Any:
-    """Return what ``pa.table`` takes: lazy frames of polars are collected, datasets and readers read."""
-    if type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "collect"):
-        try:
-            return data.collect()
-        except Exception as problem:  # whatever the plan of a lazy frame meets
-            raise ValueError(_first_line(problem)) from None
-    if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "index") and hasattr(data, "columns"):
-        # An index with a name is a column, even where it counts rows; without one Arrow's own rule holds.
-        named = any(name is not None for name in data.index.names)
-        return pa.Table.from_pandas(data, preserve_index=True if named else None)
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    if callable(getattr(data, "to_table", None)):
-        return data.to_table()
-    return data.read_all() if isinstance(data, pa.RecordBatchReader) else data
+def _in_memory(data: Any, name: str, ids: frozenset[str]) -> _Part:
+    table, left_out = arrow_table(data, name, ids)
+    distinct_names(table.column_names, name)
+    return plain_table(table), left_out
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -239,12 +222,6 @@ def _read_parquet(path: Path) -> pa.Table:
     file = pq.ParquetFile(path)
     distinct_names(file.schema_arrow.names, str(path))
     return plain_table(file.read())
-
-
-def _reason(problem: BaseException) -> str:
-    """Return one line; pandas' problems come with Arrow in two parts, of which the second names the column."""
-    parts = [str(part) for part in problem.args if isinstance(part, str)] or [str(problem)]
-    return "; ".join(part.splitlines()[0] for part in parts if part) or type(problem).__name__
 
 
 def _first_line(problem: BaseException) -> str:

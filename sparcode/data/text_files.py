@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcode.data.columns import listed, looks_like, plain
-from sparcode.data.ids import integers_where_exact
+from sparcode.data.ids import all_match, integers_where_exact
 from sparcode.data.quotes import Quoting, Ragged, is_quoted, look_at_quotes
 from sparcode.data.text_kinds import TextFile
 from sparcode.errors import DataError
@@ -51,7 +51,8 @@ def read_text(path: Path, id_columns: frozenset[str] = frozenset()) -> pa.Table:
     if broken:
         raise DataError(file.not_utf8() or f"{path}: column {broken[0]!r} is no text")
     columns = [
-        _with_nulls(table[name]) if name not in names else _ids(path, name, table[name]) for name in table.column_names
+        _with_nulls(table[name]) if name not in names else ids_of(path, name, table[name])
+        for name in table.column_names
     ]
     return pa.table(columns, names=table.column_names)
 
@@ -74,13 +75,14 @@ def distinct_names(names: Iterable[str], source: str) -> None:
 
 def trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return text without blanks around it; as it is when there are none."""
-    blank = pc.match_substring_regex(column, r"^\s|\s$")
-    return pc.utf8_trim_whitespace(column) if pc.any(blank).as_py() else column
+    without = pc.utf8_trim_whitespace(column)
+    same = pc.sum(pc.binary_length(without)).equals(pc.sum(pc.binary_length(column)))
+    return column if same else without
 
 
 def plain_ids(column: pa.ChunkedArray) -> pa.Array:
     """Return ids of text as int64 where all are plain integers, or all end in ``.0`` (as floats are written)."""
-    if pc.all(pc.match_substring_regex(column, r"^(0|[1-9][0-9]{0,14})\.0+$"), min_count=1).as_py():
+    if all_match(column, r"^(0|[1-9][0-9]{0,14})\.0+$"):
         column = pc.replace_substring_regex(column, r"\.0+$", "")
     return integers_where_exact(column.combine_chunks())
 
@@ -93,6 +95,7 @@ def _dialect(file: TextFile) -> Dialect:
     header = file.header()
     usual = "\t" if ".tsv" in file.path.name.lower() or file.path.suffix == ".txt" else ","
     delimiter = usual if usual in header else max([usual, ",", "\t", ";", "|"], key=header.count)
+    delimiter = file.separator or delimiter
     quoted = file.facts.quotes
     if quoted and delimiter in _UNQUOTED and not is_quoted(header.encode().split(delimiter.encode())):
         quoting = _look(file, delimiter, len(header.split(delimiter)))
@@ -127,7 +130,7 @@ def _read(file: TextFile, dialect: Dialect, types: dict[str, pa.DataType]) -> pa
         if "columns, got" not in str(problem) and "quot" not in str(problem).lower():
             raise
         table = None
-    if table is not None and (not dialect.quoted or table.num_rows == file.facts.lines - 1):
+    if table is not None and (not dialect.quoted or table.num_rows == file.facts.lines - file.above - 1):
         return table
     width = len(dialect.names)
     quoting = _look(file, dialect.delimiter, width)
@@ -177,14 +180,14 @@ def _ragged(path: Path, dialect: Dialect, ragged: Ragged | None) -> str:
 
 
 def _look(file: TextFile, delimiter: str, width: int) -> Quoting:
-    return look_at_quotes(file.lines(), delimiter.encode(), width)
+    return look_at_quotes(file.lines(), delimiter.encode(), width, file.above + 1)
 
 
 def _parse(file: TextFile, dialect: Dialect, types: dict[str, pa.DataType]) -> pa.Table:
     for block_size in _BLOCKS:
         try:
             with file.open() as stream:
-                return _parse_blocks(stream, dialect, types, block_size)
+                return _parse_blocks(stream, dialect, types, block_size, file.above)
         except pa.ArrowInvalid as problem:
             # A row longer than a block: such rows are rare, and large blocks cost memory.
             if "straddling" not in str(problem) or block_size == _BLOCKS[-1]:
@@ -192,12 +195,16 @@ def _parse(file: TextFile, dialect: Dialect, types: dict[str, pa.DataType]) -> p
     raise AssertionError("unreachable")
 
 
-def _parse_blocks(stream: pa.NativeFile, dialect: Dialect, types: dict[str, pa.DataType], block_size: int) -> pa.Table:
+def _parse_blocks(
+    stream: pa.NativeFile, dialect: Dialect, types: dict[str, pa.DataType], block_size: int, above: int
+) -> pa.Table:
     from pyarrow import csv
 
     return csv.read_csv(
         stream,
-        read_options=csv.ReadOptions(column_names=dialect.names, skip_rows_after_names=1, block_size=block_size),
+        read_options=csv.ReadOptions(
+            column_names=dialect.names, skip_rows=above, skip_rows_after_names=1, block_size=block_size
+        ),
         parse_options=csv.ParseOptions(
             delimiter=dialect.delimiter, quote_char='"' if dialect.quoted else False, newlines_in_values=dialect.quoted
         ),
@@ -216,25 +223,42 @@ def _with_nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(missing, pa.scalar(None, pa.large_string()), column)
 
 
-def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+def ids_of(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+    """Return ids as they stand in a file of text: int64 where all are plain integers, else text; null where empty.
+
+    ``nan``, ``NULL`` and the like are missing beside integers, and ids beside ids of text. Warns of them.
+    """
     exact = integers_where_exact(column.combine_chunks())
     if pa.types.is_integer(exact.type):
         return exact
     column = trimmed(column)
     missing = pc.is_in(column, value_set=pa.array(NULLS, pa.large_string()))
-    if pc.any(missing).as_py():
-        spelled = np.asarray(pc.and_(missing, pc.not_equal(column, "")).to_numpy())
-        if spelled.any():
-            row = int(spelled.argmax())
-            _warn(
-                f"{path}, row {row + 1:,}: the id {column[row].as_py()!r} in column {name!r} counts as missing "
-                f"({int(spelled.sum()):,} such rows); if it is an id, spell it otherwise or give a Parquet file"
-            )
-        column = pc.if_else(missing, pa.scalar(None, pa.large_string()), column)
-    found, first = plain_ids(column), column.drop_null()[:1].to_pylist()
-    if pa.types.is_integer(found.type) and first[0].endswith(".0"):
+    if not pc.any(missing).as_py():
+        return _integers_of_floats(path, name, column)
+    known = pc.if_else(missing, pa.scalar(None, pa.large_string()), column)
+    found = _integers_of_floats(path, name, known)
+    spelled = np.asarray(pc.fill_null(pc.and_(missing, pc.not_equal(column, "")), False).to_numpy())
+    if spelled.any():
+        row = int(spelled.argmax())
+        missed = pa.types.is_integer(found.type) or found.null_count == len(found)
         _warn(
-            f"{path}: the ids in column {name!r} are spelled as floats ({first[0]!r}) and read as integers (pandas "
+            f"{path}, row {row + 1:,}: the id {column[row].as_py()!r} in column {name!r} "
+            + ("counts as missing, as the others are integers" if missed else "is an id, as the others are text")
+            + f" ({int(spelled.sum()):,} such rows); "
+            + ("if it is an id, give a Parquet file" if missed else "if it means none, leave the field empty")
+        )
+        if not missed:
+            return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.large_string()), column).combine_chunks()
+    return found
+
+
+def _integers_of_floats(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+    """Return ``plain_ids``, with a warning where they are spelled as floats."""
+    found = plain_ids(column)
+    if pa.types.is_integer(found.type) and column.drop_null()[0].as_py().endswith(".0"):
+        first = column.drop_null()[0].as_py()
+        _warn(
+            f"{path}: the ids in column {name!r} are spelled as floats ({first!r}) and read as integers (pandas "
             "makes floats of integers beside a missing one)"
         )
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF document", _EXPORT),
     (b"version https://git-lfs", "a pointer of Git LFS, not the data", "run git lfs pull"),
 )
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=([,;\t|])\"?\r?\n", re.IGNORECASE)
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -58,7 +61,11 @@ class Facts:
 
 
 class TextFile:
-    """A text file, plain or gzipped whatever its name says. Raises DataError for what is no text in UTF-8."""
+    """A text file, plain or gzipped whatever its name says. Raises DataError for what is no text in UTF-8.
+
+    ``separator``: the delimiter that a first line such as Excel's ``sep=;`` gives, or None. ``above``: how many lines
+    stand above the header: that one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,15 +79,19 @@ class TextFile:
         if problem:
             raise DataError(f"{path} {problem}")
         self.start = start
+        declared = _SEPARATOR.match(start)
+        self.separator = None if declared is None else declared[1].decode()
+        self.above = 0 if declared is None else 1
 
     def open(self) -> Any:
         """Return a stream of the unpacked bytes."""
         return pa.input_stream(str(self.path), compression="gzip" if self.gzipped else None)
 
     def header(self) -> str:
-        """Return the first line, without byte order mark; DataError when it is blank."""
+        """Return the line of column names, without byte order mark; DataError when it is blank."""
         lines = self.start.splitlines()
-        line = lines[0] if len(lines) > 1 else next(self.lines(), b"").rstrip(b"\r\n")
+        whole = lines if len(lines) > self.above + 1 else [line.rstrip(b"\r\n") for line in islice(self.lines(), 2)]
+        line = whole[self.above] if len(whole) > self.above else b""
         try:
             header = line.decode("utf-8-sig")
         except UnicodeDecodeError:

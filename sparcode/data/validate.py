@@ -142,7 +142,7 @@ def _metadata(tables: Tables, prepared: Prepared, text_width: int) -> dict[str, 
             item = role == "item"
             width = text_width if item else 0
             summary = read_metadata(table, role, columns[role], ids, title=item, text_width=width).summary
-            summary["ignored"] |= dict.fromkeys(tables.row_numbers.get(f"{role}s", []), "numbers of rows")
+            summary["ignored"] |= tables.left_out.get(f"{role}s", {})
             found[f"{role}s"] = summary
             prepared.summary["warnings"] += missing_lines(role, summary)
     return found

@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 
 import numpy as np
+import polars
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -133,3 +134,12 @@ def test_any_unknown_value_is_one_short_line(value: object) -> None:
         with pytest.raises(UnknownIdError) as caught:
             ids.to_internal([value])
         assert len(str(caught.value)) < 300
+
+
+def test_ids_of_polars_categories() -> None:
+    names = ["b", "a", "b", None]
+    for kind in (polars.Categorical, polars.Enum(["a", "b"]), polars.String):
+        series = polars.Series(names, dtype=kind)
+        for ids in (series, series.to_arrow(), pa.chunked_array([series.to_arrow()])):
+            assert as_id_array(ids).type == pa.large_string()
+            assert as_id_array(ids).to_pylist() == names

@@ -104,7 +104,6 @@ FILES: dict[str, tuple[str, Callable[[pandas.DataFrame, Path], None]]] = {
     "csv, with index": (".csv", lambda frame, path: frame.to_csv(path)),
     "csv, index twice": (".csv", lambda frame, path: frame.assign(**{"Unnamed: 0": frame.index}).to_csv(path)),
     "csv, blanks": (".csv", lambda frame, path: path.write_text(frame.to_csv(index=False).replace("_id,", "_id ,"))),
-    "csv, ids as floats": (".csv", lambda frame, path: _csv(frame.astype({"item_id": float}), path)),
     "csv.gz": (".csv.gz", _gzip),
     "csv that is gzipped": (".csv", _gzip),
     "csv.gz that is not": (".csv.gz", lambda frame, path: _csv(frame, path, compression=None)),
@@ -123,6 +122,13 @@ def test_files_of_every_kind_are_one_data_set(tmp_path: Path, kind: str) -> None
     write(ITEMS, tmp_path / f"items{ending.replace('.inter', '.item')}")
     _same(_load(tmp_path / f"interactions{ending}", tmp_path / f"items{ending.replace('.inter', '.item')}"))
     _same(load_dataset(str(tmp_path), CONFIG, seed=0))
+
+
+def test_ids_written_as_floats_are_integers_and_told_of(tmp_path: Path) -> None:
+    for name, frame in (("interactions", EVENTS), ("items", ITEMS)):
+        _csv(frame.astype({"item_id": float}), tmp_path / f"{name}.csv")
+    with pytest.warns(UserWarning, match="spelled as floats"):
+        _same(load_dataset(str(tmp_path), CONFIG, seed=0))
 
 
 def _text_as(kind: str) -> Callable[[pandas.DataFrame], pandas.DataFrame]:
@@ -218,8 +224,11 @@ def test_timestamps_of_every_kind(tmp_path: Path, unit: str, zone: str | None, s
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (pandas.DataFrame({"user_id": [1, 2], "item_id": [1, "b"]}), "one type each"),
-        ({"user_id": [2**70], "item_id": [1]}, "cannot use a dict as a table"),
+        (
+            pandas.DataFrame({"user_id": [1, 2], "item_id": [1, "b"]}),
+            "'item_id' are values of several types .int, str.",
+        ),
+        ({"user_id": [1, 2], "item_id": [1]}, "cannot use a dict as a table"),
         (polars.from_pandas(EVENTS).lazy().select("nothing"), "cannot use a LazyFrame as a table"),
         (EVENTS["user_id"], "cannot use a Series as a table"),
         (pandas.concat([EVENTS, EVENTS], axis=1), "Duplicate column names"),
@@ -304,6 +313,54 @@ def test_ids_of_text(tmp_path: Path) -> None:
         assert read_file(tmp_path / "a.csv")["item_id"].to_pylist() == expected, spelled
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "item"])
+def test_an_id_that_spells_a_missing_value_is_an_id_beside_text(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    sep, head = (
+        ("," if ending == "csv" else "\t"),
+        ("item_id:token", "n:float") if ending == "item" else ("item_id", "n"),
+    )
+    rows = [head, ("i1", "1"), ("nan", "nan"), ("null", "2"), ("", "3"), ("NA", "4")]
+    path.write_text("".join(f"{sep.join(row)}\n" for row in rows))
+    with pytest.warns(UserWarning, match="row 2: the id 'nan' in column 'item_id' is an id.*2 such rows"):
+        found = read_file(path).to_pydict()
+    assert found == {"item_id": ["i1", "nan", "null", None, "NA"], "n": [1, None, 2, 3, 4]}
+
+
+@pytest.mark.parametrize("start", ["sep=;\n", "\ufeffsep=;\r\n", '"sep=;"\n'])
+def test_a_first_line_of_excel_gives_the_delimiter(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'{start}item_id;a,b\n1;"x;y"\n2;"u\nv"\n', encoding="utf-8", newline="")
+    assert read_file(path).to_pydict() == {"item_id": [1, 2], "a,b": ["x;y", "u\nv"]}
+    path.write_text(f"{start}item_id;a\n1;x\n2;y;z\n", encoding="utf-8", newline="")
+    with pytest.raises(DataError, match="line 4 has 3 fields, expected 2"):
+        read_file(path)
+    path.write_text(start.rstrip() + "\n", encoding="utf-8", newline="")
+    with pytest.raises(DataError, match="has no header line"):
+        read_file(path)
+
+
+def test_columns_of_mixed_values_are_left_out_by_name() -> None:
+    mixed = {"mix": ["a", *range(11)], "thing": [object()] * 12, "long": [2**70, *range(11)]}
+    for items in (ITEMS.assign(**mixed), ITEMS.to_dict("list") | mixed):
+        with pytest.warns(UserWarning, match="items: column '(mix|thing)' is left out") as told:
+            tables = read_tables({"interactions": EVENTS, "items": items})
+        assert [str(warning.message) for warning in told] == [
+            "items: column 'mix' is left out: values of several types (int, str)",
+            "items: column 'thing' is left out: object values that no type of column holds",
+        ]
+        assert tables.items.column_names == [*ITEMS.columns, "long"]
+        assert sorted(tables.left_out["items"]) == ["mix", "thing"]
+        assert tables.items["long"][0].as_py() == str(2**70)
+        found = load_dataset(tables, CONFIG, seed=0)
+        assert found.summary["items_table"]["ignored"]["mix"] == "values of several types (int, str)"
+    with pytest.warns(UserWarning, match="data: column 'note' is left out"):
+        found = load_dataset(EVENTS.assign(note=["a", *range(len(EVENTS) - 1)]), CONFIG, seed=0)
+    assert "note" in found.summary["ignored"]
+    with pytest.raises(DataError, match="ids in column 'code' are values of several types"):
+        read_tables(EVENTS.assign(code=["a", *range(len(EVENTS) - 1)]), ["code"])
+
+
 @pytest.mark.parametrize("spelled", ["nan", "null", "NULL", "N/A"])
 def test_an_id_that_spells_a_missing_value_is_told_of(tmp_path: Path, spelled: str) -> None:
     (tmp_path / "a.csv").write_text(f"item_id,n\n1,\n{spelled},{spelled}\n")
@@ -337,7 +394,7 @@ def test_numbers_of_rows_are_no_features(tmp_path: Path) -> None:
     for items in (numbered, polars.from_pandas(numbered)):
         tables = read_tables({"interactions": EVENTS, "items": items})
         assert tables.items.column_names == list(ITEMS.columns)
-        assert sorted(tables.row_numbers["items"]) == ["Unnamed: 0", "__index_level_0__", "index"]
+        assert sorted(tables.left_out["items"]) == ["Unnamed: 0", "__index_level_0__", "index"]
         _same(_load(EVENTS, items))
     # An everyday word is kept where it does not number the rows, and so is what the caller names.
     kept = read_tables({"interactions": EVENTS, "items": ITEMS.assign(index=1)}, ["__index_level_0__"])
