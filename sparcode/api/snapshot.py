@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,10 @@ class Settings(NamedTuple):
     include_seen: bool
     allow: ItemSet | None
     deny: ItemSet | None
+
+    def options(self) -> dict[str, Any]:
+        """Return what the pipeline takes by name."""
+        return {"rescore": self.rescore, "include_seen": self.include_seen, "allow": self.allow, "deny": self.deny}
 
 
 @dataclass(frozen=True)
@@ -122,18 +127,19 @@ class Snapshot:
         self, rows: list[list[Any]], name: str, policy: str, features: np.ndarray | None = None
     ) -> Queries:
         """Return lists of external item ids as queries, without the ids that are unknown."""
-        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        starts = np.cumsum([0, *map(len, rows)])
+        starts = np.array([0, *accumulate(map(len, rows))], np.int64)
 
         def place(position: int) -> str:
-            row = int(owner[position])
+            row = int(np.searchsorted(starts, position, "right")) - 1
             return f"{name}[{row}][{position - int(starts[row])}]"
 
         flat = [value for row in rows for value in row]
         items = internal_ids(self.dataset.item_ids, flat, name, policy, "left out", place)
         kept = items != NO_ITEM
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=len(rows)))]).astype(np.int64)
-        return Queries(indptr, items[kept], features)
+        if kept.all():
+            return Queries(starts, items, features)
+        before = np.append(0, np.cumsum(kept, dtype=np.int64))
+        return Queries(before[starts], items[kept], features)
 
     def single_items(self, items: np.ndarray) -> Queries:
         """Return one query an item, its history the item alone, empty where the item is NO_ITEM."""
@@ -146,8 +152,8 @@ class Snapshot:
         rows = internal_ids(self.dataset.user_ids, users, name, policy_of(unknown, "raise"), then)
         serving, nothing = self.dataset.serving, np.empty(0, np.int32)
         parts = [nothing if row == NO_ITEM else serving.row(int(row)) for row in rows]
-        indptr = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-        items = np.concatenate([*parts, nothing]).astype(np.int32)
+        indptr = np.array([0, *accumulate(map(len, parts))], np.int64)
+        items = parts[0] if len(parts) == 1 else np.concatenate([*parts, nothing])
         described = self.dataset.user_features if self.pipeline.reads_user_features else None
         if described is None:
             return Queries(indptr, items)
@@ -185,9 +191,12 @@ class Snapshot:
 
     def _answered(self, queries: Queries, how: Settings) -> Hits:
         found = min(how.k, self.pipeline.item_count)
-        hits = self.pipeline.retrieve(
-            queries, found, rescore=how.rescore, include_seen=how.include_seen, allow=how.allow, deny=how.deny
-        )
+        options = how.options()
+        if len(queries) == 1:
+            features = None if queries.user_features is None else queries.user_features[0]
+            hits = self.pipeline.recommend_one(queries.items, found, features=features, **options)
+        else:
+            hits = self.pipeline.retrieve(queries, found, **options)
         if found == how.k:
             return hits
         beyond = ((0, 0), (0, how.k - found))
@@ -196,7 +205,7 @@ class Snapshot:
 
     def external(self, ids: np.ndarray) -> np.ndarray:
         """Return external ids as objects, None for padding, in the shape of ``ids``."""
-        external = np.full(ids.shape, None, object)
+        external = np.empty(ids.shape, object)  # None everywhere
         found = ids != NO_ITEM
         external[found] = self.dataset.item_ids.to_external(ids[found])
         return external

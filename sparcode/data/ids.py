@@ -38,7 +38,10 @@ class IdMap:
     def __init__(self, external: pa.Array | Sequence[ExternalId], *, kind: str = "id") -> None:
         self.external = as_id_array(external, kind)
         self.kind = kind
+        self._names: list[ExternalId] = []
         self._dictionary: dict[ExternalId, int] | None = None
+        self._plain = int if self.is_integer else str
+        self._integers = view(self.external) if self.is_integer and not self.external.null_count else None
         self._scans = 0
 
     def __len__(self) -> int:
@@ -54,6 +57,8 @@ class IdMap:
 
     def get(self, external: Any) -> int | None:
         """Return the internal id, or None when the id is unknown."""
+        if self._dictionary is not None and type(external) is self._plain:
+            return self._dictionary.get(external)
         key = self._key(external)
         if key is None:
             return None
@@ -77,6 +82,11 @@ class IdMap:
         positions = np.asarray(internal, dtype=np.int64).ravel()
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             raise UnknownIdError(f"internal {self.kind} ids must lie in 0..{len(self) - 1}")
+        if self._integers is not None:
+            found: list[Any] = self._integers[positions].tolist()
+            return found
+        if self._dictionary is not None:
+            return [self._names[position] for position in positions.tolist()]
         return [self.external[position].as_py() for position in positions.tolist()]
 
     def join(self, values: pa.Array) -> np.ndarray:
@@ -124,7 +134,8 @@ class IdMap:
 
     def _lookup(self) -> dict[ExternalId, int]:
         if self._dictionary is None:
-            self._dictionary = {value: place for place, value in enumerate(self.external.to_pylist())}
+            self._names = self.external.to_pylist()
+            self._dictionary = dict(zip(self._names, range(len(self)), strict=True))
         return self._dictionary
 
 

@@ -1,0 +1,61 @@
+"""One query takes the compiled path, and answers as it does among others, to the last bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sparcode import SparCode
+from sparcode.index.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run: TinyRun) -> SparCode:
+    return SparCode.load(tiny_run.folder)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rescore": 0},
+        {"k": 40},
+        {"include_seen": True},
+        {"where": "year>=1980"},
+        {"allow": [100, 104, 108], "k": 3},
+        {"deny": [100, 104]},
+    ],
+    ids=str,
+)
+def test_one_query_equals_the_same_among_many(model: SparCode, settings: dict[str, Any]) -> None:
+    users = [f"u{number:03d}" for number in range(40)]
+    ids, scores = model.recommend(users=users, **settings)
+    for row, user in enumerate(users):
+        own, found = model.recommend(users=[user], **settings)
+        assert own[0].tolist() == ids[row].tolist()
+        np.testing.assert_array_equal(found[0], scores[row])
+
+
+@pytest.mark.parametrize("history", [[], [100], [104, 100, 104, 108], ["nothing"]], ids=str)
+@pytest.mark.filterwarnings("ignore:histories")
+def test_histories_alike(model: SparCode, history: list[Any]) -> None:
+    ids, scores = model.recommend(histories=[history, [112, 116]])
+    own, found = model.recommend(histories=[history])
+    assert own[0].tolist() == ids[0].tolist()
+    np.testing.assert_array_equal(found[0], scores[0])
+
+
+def test_it_does_not_go_by_stages(model: SparCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a single query went by stages")
+
+    monkeypatch.setattr(Pipeline, "retrieve", refused)
+    monkeypatch.setattr(Pipeline, "_by_stages", refused)
+    assert model.recommend(users=["u000"])[0].shape == (1, 10)
+    assert model.similar_items([100], k=5)[0].shape == (1, 5)
+    assert len(model.recommend_items(histories=[[100, 104]], k=3)[0]) == 3
