@@ -13,6 +13,8 @@ import shutil
 import sys
 import tempfile
 import tomllib
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,7 @@ def use(folder: Path) -> None:
         run.dataset.item_features.dense(np.arange(5))
 
 
-def main() -> None:
+def tried(mutated: Callable[[Path, Path, int], str], use: Callable[[Path], None]) -> None:
     """Try the mutants of the seeds given as FIRST-LAST."""
     from sparcode.errors import SparcodeError
 
@@ -140,8 +142,10 @@ def main() -> None:
                 outcome = f"refused {type(problem).__name__}: {problem}"
             except Exception as problem:
                 outcome = f"raw {type(problem).__name__}: {problem}"
+                if "-v" in sys.argv:
+                    traceback.print_exc()
             print(outcome.replace("\n", " ")[:600], flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    tried(mutated, use)

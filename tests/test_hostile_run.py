@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sparcode.errors import CorruptIndexError, RunError, SparcodeError
@@ -31,8 +32,9 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
 
 
-def test_no_change_of_a_value_ends_the_process(run: Path):
-    script = Path(__file__).with_name("run_mutations.py")
+@pytest.mark.parametrize("kind", ["run_mutations", "run_structures"])
+def test_no_change_of_a_value_ends_the_process(run: Path, kind: str):
+    script = Path(__file__).with_name(f"{kind}.py")
     command = [sys.executable, str(script), str(run), f"0-{MUTANTS}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=script.parent.parent)
     outcomes = done.stdout.splitlines()
@@ -41,7 +43,9 @@ def test_no_change_of_a_value_ends_the_process(run: Path):
     assert [line for line in outcomes if " raw " in line] == []
     refused = [line for line in outcomes if " refused " in line]
     assert len(refused) > MUTANTS // 3
-    assert [line for line in refused if not re.search(r"run/\w|has no index|the item attribute|the index ", line)] == []
+    assert [
+        line for line in refused if not re.search(r"run/\w|has no index|data/item_attributes|the index ", line)
+    ] == []
 
 
 def test_the_run_itself_answers(run: Path):
@@ -84,6 +88,34 @@ def test_an_order_of_filling_is_a_permutation(run: Path, order: np.ndarray):
     write_arrays(run / "model" / "popularity.safetensors", {"order": order})
     with pytest.raises(CorruptIndexError, match=r"popularity\.safetensors is damaged: order"):
         Pipeline.open(run, verify="none")
+
+
+def _rewritten(run: Path, name: str, changed: dict[str, pa.Array]) -> None:
+    """Change columns of a file of the data, under a size that agrees."""
+    path, record = run / "data" / f"{name}.arrow", run / "data" / "dataset.json"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    columns = dict(zip(table.column_names, table.columns, strict=True)) | changed
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, (table := pa.table(columns)).schema) as writer:
+        writer.write_table(table)
+    content = read_json(record)
+    write_json(record, content | {"files": content["files"] | {name: path.stat().st_size}})
+
+
+@pytest.mark.parametrize(("name", "column", "values", "message"), [
+    ("items", "item_id", [*range(100, 159), 100], "1 ids stand twice"),
+    ("users", "user_id", ["u000"] * 120, "119 ids stand twice"),
+    ("items", "item_id", [None, *range(101, 160)], "1 ids are null"),
+    ("items", "item_id", [[1]] * 60, "expected text or int64"),
+    ("items", "popularity", [-1] * 60, "popularity is not one count an item"),
+    ("serving", "items", [[0.5]] * 120, "expected large_list"),
+    ("serving", "times", [[0.5]] * 120, "expected a float64 an event"),
+    ("test", "targets", [None] * 120, "expected large_list"),
+])  # fmt: skip
+def test_a_column_that_is_sound_as_a_file_and_wrong_as_a_run(run, name, column, values, message):
+    made = {"times": pa.large_list(pa.float64()), "targets": pa.large_list(pa.int32())}.get(column)
+    _rewritten(run, name, {column: pa.array(values, made)})
+    with pytest.raises(CorruptIndexError, match=rf"{name}\.arrow.*{message}"):
+        use(run)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ class Attribute:
         sound = len(indptr) == len(self.values) + 1 and indptr[0] == 0 and indptr[-1] == len(items)
         sound = sound and bool((indptr[1:] >= indptr[:-1]).all())
         if not sound or not all(_within(ids, count) for ids in (items, self.missing)):
-            raise CorruptIndexError(f"the item attribute {name!r} is damaged: ids out of range; train the run again")
+            what = f"the item attribute {name!r} is damaged: ids out of range"
+            raise CorruptIndexError(f"data/item_attributes.arrow: {what}; train the run again")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,19 @@ class ItemAttributes:
             values, *numbers = (lists[f"{place}.{part}"].values for part in _PARTS)
             if saved["kind"] not in KINDS or not isinstance(saved["name"], str):
                 raise KeyError(f"kind {saved['kind']!r} of column {saved['name']!r}")
+            types = [values.type, *(array.type for array in numbers)]
+            if any(array.null_count for array in (values, *numbers)) or not _sound(saved["kind"], types):
+                raise TypeError(f"column {saved['name']!r} has {types}")
             distinct = values if saved["kind"] in TEXTUAL else view(values)
             columns[saved["name"]] = Attribute(saved["kind"], distinct, *map(view, numbers))
         return cls(int(content["count"]), columns, dict(content["skipped"]))
+
+
+def _sound(kind: str, types: list[pa.DataType]) -> bool:
+    """Tell whether ``values``, ``indptr``, ``items`` and ``missing`` of one kind have the types they are written in."""
+    values, *numbers = types
+    wanted = pa.large_string() if kind in TEXTUAL else pa.int64() if kind == "time" else None
+    return numbers == [pa.int64(), pa.int32(), pa.int32()] and wanted in (None, values)
 
 
 def _within(ids: np.ndarray, count: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from sparcode.data.plain_types import decoded
 from sparcode.data.views import view
-from sparcode.errors import DataError, UnknownIdError
+from sparcode.errors import CorruptIndexError, DataError, UnknownIdError
 
 ExternalId = str | int
 
@@ -35,9 +36,12 @@ class IdMap:
     command line only has text; ``"07"``, ``"+7"``, ``" 7"`` and ``"7.0"`` are other ids, which integers do not hold.
     """
 
-    def __init__(self, external: pa.Array | Sequence[ExternalId], *, kind: str = "id") -> None:
+    def __init__(
+        self, external: pa.Array | Sequence[ExternalId], *, kind: str = "id", source: Path | None = None
+    ) -> None:
+        """``source``: the file the ids come from, whose ids are looked through for repeats at the first use."""
         self.external = as_id_array(external, kind)
-        self.kind = kind
+        self.kind, self._source = kind, source
         self._names: list[ExternalId] = []
         self._dictionary: dict[ExternalId, int] | None = None
         self._plain = int if self.is_integer else str
@@ -135,7 +139,13 @@ class IdMap:
     def _lookup(self) -> dict[ExternalId, int]:
         if self._dictionary is None:
             self._names = self.external.to_pylist()
-            self._dictionary = dict(zip(self._names, range(len(self)), strict=True))
+            found = dict(zip(self._names, range(len(self)), strict=True))
+            if self._source is not None and len(found) < len(self):
+                twice = len(self) - len(found)
+                raise CorruptIndexError(
+                    f"{self._source} is damaged: {twice} ids stand twice; put it back, or train the run again"
+                )
+            self._dictionary = found
         return self._dictionary
 
 

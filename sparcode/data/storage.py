@@ -22,11 +22,12 @@ from sparcode.data.features import FeatureLayout, Features
 from sparcode.data.ids import IdMap
 from sparcode.data.text import ItemText, TextEncoder
 from sparcode.data.views import view
-from sparcode.errors import CorruptIndexError
+from sparcode.errors import CorruptIndexError, DataError
 from sparcode.files import atomic_path, make_folder, read_object, require_regular, sha256_of, sync_directory, write_json
 from sparcode.types import EvaluationSet, Queries, Sequences
 
 FORMAT = 1
+_IDS = pa.large_list(pa.int32())
 
 
 class Titles(Sequence[str]):
@@ -133,8 +134,10 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def _check_rows(folder: Path, dataset: Dataset) -> None:
-    """Raise CorruptIndexError unless every file has one row an item or a user, and ids of users are among them."""
+    """Raise CorruptIndexError unless every file has one row an item, a user or a query, and users are among them."""
     items, users = dataset.item_count, dataset.user_count
+    if dataset.popularity.dtype != np.int64 or (items and dataset.popularity.min() < 0):
+        raise CorruptIndexError(f"{folder / 'items.arrow'}: popularity is not one count an item; train the run again")
     rows: dict[str, tuple[Any, int]] = {
         "items": (dataset.popularity, items), "train": (dataset.train, users), "serving": (dataset.serving, users),
         "item_features": (dataset.item_features, items), "user_features": (dataset.user_features, users),
@@ -143,6 +146,8 @@ def _check_rows(folder: Path, dataset: Dataset) -> None:
         if part is not None and len(part) != expected:
             raise CorruptIndexError(f"{folder / name}.arrow has {len(part)} rows, expected {expected}; train again")
     for name, held in (("validation", dataset.validation), ("test", dataset.test)):
+        if held is not None and len({len(held.users), len(held.queries), len(held.target_indptr) - 1}) > 1:
+            raise CorruptIndexError(f"{folder / name}.arrow: users, histories and targets do not fit; train again")
         if held is not None and len(held.users) and not 0 <= held.users.min() <= held.users.max() < users:
             raise CorruptIndexError(f"{folder / name}.arrow names users outside 0..{users - 1}; train the run again")
 
@@ -151,8 +156,8 @@ def _open(reader: _Reader, content: dict[str, Any]) -> Dataset:
     items, users = reader.table("items"), reader.table("users")
     count = len(items["item_id"])
     return Dataset(
-        item_ids=IdMap(items["item_id"], kind="item"),
-        user_ids=IdMap(users["user_id"], kind="user"),
+        item_ids=reader.ids("item", items["item_id"]),
+        user_ids=reader.ids("user", users["user_id"]),
         train=reader.sequences("train", count),
         serving=reader.sequences("serving", count),
         validation=reader.evaluation_set("validation", count),
@@ -292,6 +297,8 @@ class _Reader:
         columns = self.table(name)
         indptr, items = self._ragged(name, columns["items"], count)
         times = view(columns["times"].values) if "times" in columns else np.zeros(0)
+        if "times" in columns and (times.dtype != np.float64 or len(times) != len(items)):
+            raise self._damaged(name, f"{len(times)} times of {times.dtype} found, expected a float64 an event")
         return Sequences(indptr, items, times)
 
     def evaluation_set(self, name: str, count: int) -> EvaluationSet | None:
@@ -302,7 +309,19 @@ class _Reader:
         indptr, items = self._ragged(name, columns["history"], count)
         targets = self._ragged(name, columns["targets"], count)
         times = view(columns["time"]) if "time" in columns else None
-        return EvaluationSet(view(columns["user"]), Queries(indptr, items, times=times), *targets)
+        users = view(columns["user"])
+        if users.dtype != np.int32 or (times is not None and times.dtype != np.float64):
+            raise self._damaged(name, f"users are {users.dtype}, times {getattr(times, 'dtype', None)}")
+        return EvaluationSet(users, Queries(indptr, items, times=times), *targets)
+
+    def ids(self, kind: str, array: pa.Array) -> IdMap:
+        """Return the external ids of items or users."""
+        if array.null_count:
+            raise self._damaged(f"{kind}s", f"{array.null_count} ids are null")
+        try:
+            return IdMap(array, kind=kind, source=self.folder / f"{kind}s.arrow")
+        except DataError:  # it speaks of a table of the user's
+            raise self._damaged(f"{kind}s", f"ids are {array.type}, expected text or int64") from None
 
     def features(self, name: str, content: dict[str, Any]) -> Features | None:
         """Return saved features, or None when the dataset has none."""
@@ -354,14 +373,17 @@ class _Reader:
         return attributes
 
     def _ragged(self, name: str, column: pa.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
+        if column.type != _IDS or column.null_count or column.values.null_count:
+            raise self._damaged(name, f"{column.type} with or without nulls found, expected {_IDS} without")
         indptr, values = view(column.offsets), view(column.values)
         # Consumers use these as array positions, also in compiled code without bounds checks.
         ordered = indptr[0] == 0 and indptr[-1] == len(values) and bool((indptr[1:] >= indptr[:-1]).all())
         if not ordered or (len(values) and not 0 <= values.min() <= values.max() < count):
-            raise CorruptIndexError(
-                f"{self.folder / name}.arrow is damaged: pointers or ids out of range; train the run again"
-            )
+            raise self._damaged(name, "pointers or ids out of range")
         return indptr, values
+
+    def _damaged(self, name: str, problem: str) -> CorruptIndexError:
+        return CorruptIndexError(f"{self.folder / name}.arrow is damaged: {problem}; train the run again")
 
 
 def _only_chunk(column: pa.ChunkedArray) -> pa.Array:
