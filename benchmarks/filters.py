@@ -257,7 +257,7 @@ def _cells(each: Row, items: int) -> list[str]:
     eligible = (items if each["allowed"] is None else each["allowed"]) - (each["denied"] or 0)
     alike, first = each["ratio_without_fill"], each["first_use_ms"]
     return [
-        each["filter"].replace("|", "\\|"), f"{eligible:,} ({eligible / items:.2%})", f"{each['p50_us']:,.0f}",
+        each["filter"], f"{eligible:,} ({eligible / items:.2%})", f"{each['p50_us']:,.0f}",
         f"{each['p95_us']:,.0f}", f"{each['ratio']:.2f}", f"{each['queries_without_fill']:,}",
         "-" if alike is None else f"{alike:.2f}", f"{100 * each['fill_rate']:.1f}",
         "-" if first is None else f"{first:.2f}",

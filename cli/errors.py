@@ -81,7 +81,8 @@ def _usage_exit(problem: typer.TyperException) -> Exception:
     if getattr(problem, "exit_code", 0) != WRONG_USAGE or type(problem).__name__ == "NoArgsIsHelpError":
         return problem
     hint = f" (see: {context.command_path} --help)" if context is not None else ""
-    complain(f"{problem.format_message()}{hint}")  # type: ignore[attr-defined]
+    message = problem.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
+    complain(f"{message}{hint}")
     return typer.Exit(WRONG_USAGE)
 
 
@@ -97,6 +98,7 @@ def _describe_file_error(problem: OSError) -> str:
     if problem.errno is None or problem.strerror is None:
         return str(problem)
     advice = {
+        errno.EBADF: "; it is closed",
         errno.ENOSPC: "; free some space and repeat the command",
         errno.EDQUOT: "; free some space and repeat the command",
         errno.EACCES: "; choose a place you may write to, or change its permissions",

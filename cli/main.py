@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -72,11 +73,30 @@ def root(
     show_library_notes()
 
 
+def _open_closed_streams() -> None:
+    """Give streams that the caller closed (``>&-``) descriptors of which every use fails; those of stderr are ignored.
+
+    Otherwise the next file that is opened would get number 1, and an answer that goes nowhere would pass unnoticed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None or os.name == "nt":
+            continue
+        # Opened the other way round, as coreutils do: reading fails, or writing does.
+        descriptor = os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_WRONLY)
+        if descriptor != number:
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        raw = io.FileIO(number, "r" if name == "stdin" else "w", closefd=False)
+        whole = io.BufferedReader(raw) if name == "stdin" else raw  # what could not be written is not tried again
+        setattr(sys, name, io.TextIOWrapper(whole, encoding="utf-8", write_through=True))  # type: ignore[type-var]
+
+
 def run() -> None:
     """Entry point of the console script."""
     from sparcode.threads import set_environment_defaults
 
     set_environment_defaults()  # no numeric library is loaded yet
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a title must not end a command where the terminal lacks its letters
             stream.reconfigure(errors="backslashreplace")

@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def say_lines(text: str) -> None:
 def note(message: str) -> None:
     """Write one line to stderr, unless the command is to be quiet."""
     if not _quiet:
-        typer.echo(printable(message), err=True)
+        with suppress(OSError):  # a result is not lost because nobody can be told of it
+            typer.echo(printable(message), err=True)
 
 
 class Notes(logging.Handler):

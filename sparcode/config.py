@@ -333,6 +333,14 @@ def config_from_dict(values: dict[str, Any]) -> Config:
         raise ConfigError(_describe(problem)) from None
 
 
+def check_threads(threads: Any) -> int | None:
+    """Return a number of threads, or None for as many as there are; ConfigError for anything else."""
+    whole = hasattr(threads, "__index__") and not isinstance(threads, bool)
+    if threads is not None and (not whole or threads < 1):
+        raise ConfigError(f"threads={threads!r}: expected a whole number, at least 1, or None for as many as there are")
+    return None if threads is None else int(threads)
+
+
 def updated(config: Config, changes: dict[str, Any]) -> Config:
     """Return ``config`` with dotted keys replaced, e.g. ``{"model.heads": 4}``; validated again.
 

@@ -132,6 +132,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     An OSError names ``path``, not the temporary file. A link at ``path`` is replaced, what it names stays.
     """
     path = Path(path)
+    _require_replaceable(path)
     temporary = temporary_beside(path)
     try:
         make_folder(path.parent)
@@ -151,6 +152,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise OSError(number, os.strerror(number), str(path)) from problem
         raise
     sync_directory(path.parent)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raise RunError for a pipe or a device: a file renamed over it would take its place for every program."""
+    if not path.is_dir():  # which the system itself refuses to replace
+        require_regular(path, lambda message: RunError(message.removesuffix("; put it back") + " or a new name"))
 
 
 def replace(source: Path, target: Path) -> None:
@@ -215,10 +222,14 @@ def _remove(temporary: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise OSError if no file ``path`` can be written; called before long work whose result goes there."""
+    """Raise OSError if no file ``path`` can be written; called before long work whose result goes there.
+
+    RunError for a pipe or a device.
+    """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    _require_replaceable(path)
     probe = temporary_beside(path)
     try:
         make_folder(path.parent)

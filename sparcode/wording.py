@@ -8,6 +8,7 @@ build-index RUN``) is the same advice to everybody. Errors of ``sparcode.errors`
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,11 @@ _flags = False
 def worded(message: str) -> str:
     """Return a message that names flags in the words of the reader."""
     return message if _flags else in_python(message)
+
+
+def warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 2) -> None:
+    """Warn in the words of the reader; ``stacklevel`` as of ``warnings.warn`` where this is called."""
+    warnings.warn(worded(message), category, stacklevel=stacklevel + 1)
 
 
 @contextmanager

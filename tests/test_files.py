@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,16 @@ def test_one_process_holds_a_lock(tmp_path: Path):
         pass
     with locked(tmp_path / "lock", "busy"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        for write in (lambda path: write_json(path, {}), require_writable):
+            with pytest.raises(RunError, match="is a named pipe, expected a regular file or a new name"):
+                write(path)
+    assert stat.S_ISFIFO(os.lstat(pipe).st_mode)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "pipe"]

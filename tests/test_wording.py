@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparcode.errors import DataError, MissingExtraError, RunError, SparcodeError
-from sparcode.wording import FLAGS, SWITCHES, in_flags, in_python, worded
+from sparcode.wording import FLAGS, SWITCHES, in_flags, in_python, warn, worded
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP = {"no-deps", "only-binary", "disable-pip-version-check", "quiet", "timeout", "retries", "dest"}
@@ -84,3 +84,24 @@ def test_every_flag_that_a_message_names_has_its_argument() -> None:
     }
     missing = sorted((path, flag) for path, flag in found if flag not in known)
     assert not missing, f"add to sparcode/wording.py: {missing}"
+
+
+def test_warnings_speak_to_their_reader() -> None:
+    with pytest.warns(UserWarning, match=r"^give split_by='time'$") as caught:
+        warn("give --split-by time", stacklevel=1)
+    assert caught[0].filename == __file__
+    with in_flags(), pytest.warns(UserWarning, match="^give --split-by time$"):
+        warn("give --split-by time")
+
+
+def test_no_warning_and_no_log_bypasses_the_wording() -> None:
+    """Warnings go through ``wording.warn``; what is logged names no flag."""
+    found = []
+    for path in sorted((ROOT / "sparcode").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called == "warnings.warn" and path.name != "wording.py":
+                found.append((path.relative_to(ROOT).as_posix(), node.lineno, called))
+            if called.startswith(("_log.", "logging.")) and "--" in ast.unparse(node):
+                found.append((path.relative_to(ROOT).as_posix(), node.lineno, called))
+    assert not found

@@ -50,7 +50,8 @@ def listed(values: Any, name: str, *, ordered: bool = True) -> list[Any]:
     try:
         return list(values)
     except TypeError:
-        raise QueryError(f"{name} is {shown(values)}; expected a list, e.g. [{shown(values)}]") from None
+        example = f", e.g. [{shown(values)}]" if isinstance(values, (int, float)) else ""
+        raise QueryError(f"{name} is {shown(values)}; expected a list{example}") from None
 
 
 def histories_of(histories: Any) -> list[list[Any]]:

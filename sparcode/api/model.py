@@ -79,6 +79,10 @@ class SparCode:
             near = difflib.get_close_matches(name, OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(sorted(OPTIONS))}"
             raise ConfigError(f"train has no option {name!r}{hint}")
+        for name in ("resume", "overwrite", "baselines", "progress"):
+            arguments.truth(options.get(name, False), name)
+        if not callable(options.get("callback") or print):
+            raise ConfigError(f"callback is {arguments.shown(options['callback'])}; expected a function of a report")
         given = {
             "data.columns": columns, "data.where": where, "data.min_rating": min_rating, "data.k_core": k_core,
             "data.split_by": split_by, "data.time_cut": time_cut, "seed": seed,

@@ -67,11 +67,11 @@ class Snapshot:
             return AttributeFilter(attributes)
         if "items_table" in self.dataset.summary:
             raise QueryError(
-                f"--where: {self.run.folder} was trained by a version that kept no attributes of items; train the run "
+                f"where: {self.run.folder} was trained by a version that kept no attributes of items; train the run "
                 "again"
             )
         raise QueryError(
-            f"--where: the data of {self.run.folder} had no table of items; train with an items.* file beside "
+            f"where: the data of {self.run.folder} had no table of items; train with an items.* file beside "
             "interactions.*"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from sparcode.api.arguments import POLICIES, choice, is_missing, shown
 from sparcode.data.ids import IdMap
 from sparcode.errors import QueryError, UnknownIdError
 from sparcode.types import NO_ITEM
+from sparcode.wording import warn
 
 _NAMED = 3
 _CALLER = 5
@@ -38,7 +38,7 @@ def internal_ids(
     if policy == "warn":
         named = list(dict.fromkeys(shown(values[position]) for position in unknown))
         more = ", ..." if len(named) > _NAMED else ""
-        warnings.warn(
+        warn(
             f"{name}: {len(unknown):,} of {len(values):,} ids unknown, {then}: {', '.join(named[:_NAMED])}{more}",
             stacklevel=_CALLER,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from sparcode.data.ids import IdMap
 from sparcode.data.joins import align
 from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_piped, is_text, numbers, plain_array
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 _LONG_TEXT = 60
 _EXACT = 2.0**53
@@ -205,7 +205,7 @@ def _common_kind(name: str, kinds: list[str]) -> str:
     if set(kinds) == _TEXTS:
         return "list"
     if len(set(kinds)) > 1:
-        warnings.warn(
+        warn(
             f"items: column {name!r} held {kinds[0]} values in the earlier run and holds {kinds[1]} values now; the "
             "earlier ones cannot be filtered by any more",
             UserWarning,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from sparcode.data.interactions import Interactions, build_interactions, other_t
 from sparcode.data.rows import rows_where
 from sparcode.data.times import could_be_times
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 
 class NoTimeWarning(UserWarning):
@@ -42,7 +42,7 @@ def clean(table: pa.Table, config: DataConfig) -> tuple[Interactions, dict[str, 
     _require(len(rows), f"where {config.where!r}")
     events = build_interactions(selected, used, rows)
     if events.times is None:
-        warnings.warn("no time column: the order of the rows is taken as time", NoTimeWarning, stacklevel=3)
+        warn("no time column: the order of the rows is taken as time", NoTimeWarning, stacklevel=3)
     for reason, step in _steps(table, columns, config):
         before = len(events)
         events = step(events)

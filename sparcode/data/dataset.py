@@ -20,6 +20,7 @@ from sparcode.data.interactions import Interactions
 from sparcode.data.storage import Dataset, Titles, open_dataset, save_dataset
 from sparcode.errors import DataError
 from sparcode.types import Sequences
+from sparcode.wording import warn
 
 if TYPE_CHECKING:
     from sparcode.data.tables import Tables
@@ -122,7 +123,7 @@ def prepare(tables: Tables, config: DataConfig, seed: int, like: Dataset | None 
     summary["parts"] = account(events, split)
     for text in split_warnings(events, split, config.split_by):
         summary["warnings"].append(text)
-        warnings.warn(text, UserWarning, stacklevel=2)
+        warn(text, UserWarning, stacklevel=2)
     return Prepared(events, split, item_ids, user_ids, summary)
 
 
@@ -164,7 +165,7 @@ def _warn_mismatches(tables: Tables, events: Interactions, summary: dict[str, An
 def _warn(lines: list[str], summary: dict[str, Any]) -> None:
     for line in lines:
         summary["warnings"].append(line)
-        warnings.warn(line, UserWarning, stacklevel=4)
+        warn(line, UserWarning, stacklevel=4)
 
 
 def _number_users(events: Interactions, like: Dataset | None) -> tuple[Interactions, IdMap, int]:

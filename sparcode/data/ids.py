@@ -111,7 +111,7 @@ class IdMap:
 
     def _unknown(self, external: Any) -> str:
         near = self.near(external)
-        hint = f"; near ids: {', '.join(near)}" if near else ""
+        hint = f"; near ids: {', '.join(map(_plainly, near))}" if near else ""
         text = _shown(external)
         text = text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
         return f"unknown {self.kind} {text}: not among the {len(self):,} {self.kind}s of the data{hint}"
@@ -147,6 +147,12 @@ class IdMap:
                 )
             self._dictionary = found
         return self._dictionary
+
+
+def _plainly(text: str) -> str:
+    """Return an id for a list in a message: as it is unless that would not be read as one id."""
+    text = text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+    return text if text.isprintable() and text == text.strip() and text and "," not in text else repr(text)
 
 
 def _shown(external: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from sparcode.data.columns import looks_like
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 
 def arrow_table(data: Any, name: str, ids: Collection[str] = ()) -> tuple[pa.Table, dict[str, str]]:
@@ -37,7 +37,7 @@ def arrow_table(data: Any, name: str, ids: Collection[str] = ()) -> tuple[pa.Tab
         else:
             columns[column] = found
     for column, reason in left_out.items():
-        warnings.warn(f"{name}: column {column!r} is left out: {reason}", UserWarning, stacklevel=4)
+        warn(f"{name}: column {column!r} is left out: {reason}", UserWarning, stacklevel=4)
     return pa.table(columns), left_out
 
 

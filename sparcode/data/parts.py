@@ -6,7 +6,6 @@ Names ``key=value`` of folders are columns. Files and folders whose name begins 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from sparcode.data.text_files import is_id_name, plain_ids
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 _HIVE = re.compile(r"([^=/]+)=([^/]*)")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -147,7 +147,7 @@ def _of_both(kind: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=2)
+    warn(text, UserWarning, stacklevel=2)
 
 
 def _as(table: pa.Table, kinds: dict[str, pa.DataType], file: Path) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as plain_csv
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from sparcode.data.ids import all_match, integers_where_exact
 from sparcode.data.quotes import Quoting, Ragged, is_quoted, look_at_quotes
 from sparcode.data.text_kinds import TextFile
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 # "NA" is not among them: it is a legitimate id.
 NULLS = ["", "NULL", "null", "NaN", "nan", "N/A", "#N/A"]
@@ -265,4 +265,4 @@ def _integers_of_floats(path: Path, name: str, column: pa.ChunkedArray) -> pa.Ar
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=2)
+    warn(text, UserWarning, stacklevel=2)

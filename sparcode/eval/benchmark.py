@@ -51,9 +51,13 @@ def measure_systems(
     rounds: int = 3,
     k: int = 10,
     seed: int = 0,
+    include_seen: bool = False,
 ) -> dict[str, Any]:
-    """Measure given systems; the JSON of ``sparcode benchmark`` without the curves of HNSW tuning."""
-    results = [_quality(system.retriever, evaluation_set, item_count, k, seed) for system in systems]
+    """Measure given systems; the JSON of ``sparcode benchmark`` without the curves of HNSW tuning.
+
+    ``include_seen``: quality ranks items of the history too; what is timed and tuned leaves them out either way.
+    """
+    results = [_quality(system.retriever, evaluation_set, item_count, k, seed, include_seen) for system in systems]
     timed = _timed_users(evaluation_set, queries, seed)
     latencies = measure([system.stages for system in systems], timed.queries, rounds=rounds)
     rates = batch_rates([system.retriever for system in systems], timed.queries, k, rounds=rounds)
@@ -70,13 +74,13 @@ def measure_systems(
 
 
 def _quality(
-    retriever: Retriever, evaluation_set: EvaluationSet, item_count: int, k: int, seed: int
+    retriever: Retriever, evaluation_set: EvaluationSet, item_count: int, k: int, seed: int, repeats: bool
 ) -> EvaluationResult:
     # Metrics at k from a search for k results: a search for 50 would raise HNSW's ef to 50 and flatter it.
-    deep = evaluate(retriever, evaluation_set, item_count, cutoffs=(50,), seed=seed)
+    deep = evaluate(retriever, evaluation_set, item_count, cutoffs=(50,), include_seen=repeats, seed=seed)
     if k == 50:
         return deep
-    short = evaluate(retriever, evaluation_set, item_count, cutoffs=(k,), depth=k, seed=seed)
+    short = evaluate(retriever, evaluation_set, item_count, cutoffs=(k,), depth=k, include_seen=repeats, seed=seed)
     return replace(
         short,
         metrics=short.metrics | deep.metrics,
@@ -102,6 +106,7 @@ def _row(
         "users": len(np.unique(result.evaluation_set.users)),
         "targets": len(result.evaluation_set.target_items),
         "repeats": result.repeats,
+        "include_seen": result.include_seen,
         "fill_rate": result.fill_rate,
         "index_recall": recall,
         "cache_bytes": system.cache_bytes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sparcode.eval.machine import one_thread
 from sparcode.files import own_folder, require_writable, write_json, write_text
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Retriever
+from sparcode.wording import warn
 
 EXHAUSTIVE = "all-to-all"
 
@@ -119,10 +119,11 @@ def benchmark(
     with one_thread() as threads:
         systems, notes = open_systems(run, tuning_set, k=k, hnsw=hnsw)
         document = measure_systems(
-            systems, evaluation_set, run.dataset.item_count, queries=queries, rounds=rounds, k=k, seed=seed
-        )
+            systems, evaluation_set, run.dataset.item_count, queries=queries, rounds=rounds, k=k, seed=seed,
+            include_seen=run.config.query.include_seen,
+        )  # fmt: skip
     for note in notes["warnings"]:
-        warnings.warn(note, stacklevel=2)
+        warn(note, stacklevel=2)
     document["machine"]["threads"] = threads
     document["settings"] |= {"split": split, "tuning_users": len(tuning_set)}
     return document | {"curves": notes["curves"], "warnings": notes["warnings"]}

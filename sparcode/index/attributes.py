@@ -7,7 +7,6 @@ the value, ``!=`` that it does not, and an item whose value is missing satisfies
 from __future__ import annotations
 
 import threading
-import warnings
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 
@@ -18,6 +17,7 @@ from sparcode.data.comparison import Bound, number_bound, time_bound
 from sparcode.data.conditions import TRUTH, Term, nearest, not_comparable, parse_condition, shown, unknown_column
 from sparcode.errors import DataError, QueryError
 from sparcode.index.filters import ItemSet
+from sparcode.wording import warn
 
 CACHE_BYTES = 64_000_000
 _LARGEST_CACHE = 64
@@ -135,4 +135,4 @@ def _note_unknown(attribute: Attribute, term: Term) -> None:
     near = nearest(term.value, [attribute.value(place) for place in range(min(len(attribute.values), _SEARCHED))])
     if near is not None:
         line = f"where: no item has {term.column}={shown(term.value)}; did you mean {near!r}?"
-        warnings.warn(line, UserWarning, stacklevel=6)
+        warn(line, UserWarning, stacklevel=6)

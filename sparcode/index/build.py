@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparcode.config import Config, IndexConfig, updated
+from sparcode.config import Config, IndexConfig, check_threads, updated
 from sparcode.errors import BudgetError, ConfigError, RunError
 from sparcode.files import read_object, write_json
 from sparcode.index.arrays import Arrays, read_arrays
@@ -79,6 +79,7 @@ def build_index(
     feasible budget), ConfigError on contradictory settings, RunError when another build runs.
     """
     started = time.perf_counter()
+    check_threads(threads)
     run = Run.open(run_folder)
     run.check_model()
     given = {

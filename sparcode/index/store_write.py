@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from sparcode.files import make_folder, read_bytes, require_own_folder
 from sparcode.index import store_format as form
 from sparcode.index.fileops import FileOps
 from sparcode.index.layout import Index, families_to_json
+from sparcode.wording import warn
 
 KEPT_GENERATIONS = 2
 _PIECE = 8 << 20
@@ -114,7 +114,7 @@ class _Writer:
         try:
             self._collect_garbage(generation)
         except OSError as problem:
-            warnings.warn(f"{self.folder}: old generations could not be removed ({problem})", stacklevel=4)
+            warn(f"{self.folder}: old generations could not be removed ({problem})", stacklevel=4)
         return generation
 
     def _write_segment(self, generation: int, index: Index) -> dict[str, Any]:

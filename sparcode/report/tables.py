@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 EVALUATION_METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "hit_rate@10", "mrr", "coverage@10")
+# What makes cells, tags, entities and links. ``*`` and ``_`` stay: names of ours have them, and emphasis hides nothing.
+_MARKUP = re.compile(r"[\\|]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<=\])[(\[:]")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
 Rows = tuple[list[str], list[list[str]]]
 
 
@@ -40,9 +44,21 @@ def system_label(row: dict[str, Any]) -> str:
 def markdown(rows: Rows) -> str:
     """Return a Markdown table: first column left, the others right."""
     header, body = rows
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in body]
-    return "\n".join(lines) + "\n"
+    lines = [_markdown_row(header), "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *map(_markdown_row, body)]) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Return text for Markdown that shows what it is: no table, tag, image or line of its own comes from a name in it.
+
+    Control characters become ``?``, blanks of any kind a space.
+    """
+    plain = "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), plain)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def evaluation_markdown(document: dict[str, Any]) -> str:
@@ -76,6 +92,8 @@ def benchmark_notes(document: dict[str, Any]) -> list[str]:
             notes.append(f"{system_label(row)}: smallest ef for {', '.join(row['operating_points'])}")
         if row.get("not_reached"):
             notes.append(f"{system_label(row)}: did not reach {', '.join(row['not_reached'])}")
+    if any(row.get("include_seen") for row in document["rows"]):
+        notes.append("quality ranks items of the history too (query.include_seen); timed searches leave them out")
     notes += _repeat_notes(document["rows"], "sparcode evaluate --include-seen ranks them")
     if any(_stages_exceed_total(row) for row in document["rows"]):
         notes.append("stages are timed one by one, total as the one call that users make; so stages may sum to more")
@@ -130,4 +148,4 @@ def _stages_exceed_total(row: dict[str, Any]) -> bool:
 
 
 def _notes(lines: list[str]) -> str:
-    return "\n" + "".join(f"- {line}\n" for line in lines)
+    return "\n" + "".join(f"- {markdown_text(line)}\n" for line in lines)

@@ -12,7 +12,6 @@ it is, is counted as unresolved, and a warning says so. New items never move old
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from sparcode.semantic_id.codec import Codec
 from sparcode.semantic_id.keys import group, keys, rank_in_group
 from sparcode.semantic_id.rows import BLOCK_ROWS, row_hashes
 from sparcode.semantic_id.sinkhorn import round_plan, sinkhorn
+from sparcode.wording import warn
 
 POLICIES = ("none", "extra-digit", "next-best", "sinkhorn-last")
 MIN_EXTRA = 16
@@ -80,7 +80,7 @@ def resolve(
         except QueryError as problem:
             raise ConfigError(f"collisions={policy!r}: {problem}; choose extra-digit or none") from None
     if unresolved:
-        warnings.warn(
+        warn(
             f"{unresolved:,} items still share a SID: their prefixes have more items than last digits; "
             "collisions=extra-digit separates them, so do more codebooks",
             stacklevel=3,

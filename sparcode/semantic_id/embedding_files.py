@@ -7,7 +7,6 @@ import mmap
 import os
 import shutil
 import uuid
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sparcode.data.metadata import is_list, is_number, plain_array
 from sparcode.data.plain_types import plain_column
 from sparcode.errors import DataError
 from sparcode.files import atomic_path, make_folder, require_writable, sync_directory, write_text
+from sparcode.wording import warn
 
 KINDS = (".npy", ".parquet", ".pq", ".safetensors", ".pt", ".pth")
 WRITTEN = ("", ".npy", ".parquet", ".pq", ".safetensors")
@@ -155,7 +155,7 @@ def _id_column(path: Path, names: list[str]) -> str | None:
     if len(plainly) == 1:
         return plainly[0]
     if names:
-        warnings.warn(
+        warn(
             f"{path}: no column of item ids found among {', '.join(map(repr, names))}, so items are numbered "
             f"0..n-1; rename one to 'item_id' (Python: ids={names[0]!r})",
             stacklevel=2,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from sparcode.semantic_id.embeddings import Embeddings
 from sparcode.semantic_id.fusion import Fusion, How, Part
 from sparcode.semantic_id.recipe import Recipe
 from sparcode.semantic_id.transforms import FeatureTransform, TextTransform, Transform, Unknown, filled
+from sparcode.wording import warn
 
 AUTO = "auto"
 """Stands for all columns that fit, where names of columns are asked for."""
@@ -257,7 +257,7 @@ def _placed(name: str, wanted: IdMap, have: IdMap, vectors: np.ndarray) -> Part:
         line = (
             f"{name} knows only {int(known.sum()):,} of the {len(wanted):,} items; do the ids belong to the same data?"
         )
-        warnings.warn(line, UserWarning, stacklevel=4)
+        warn(line, UserWarning, stacklevel=4)
     result = np.zeros((len(wanted), vectors.shape[1]), np.float32)
     result[known] = vectors[place[known]]
     return Part(name, result, filled(result))

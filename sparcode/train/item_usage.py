@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from sparcode.errors import DataError
+from sparcode.wording import warn
 
 POOR_PERPLEXITY = 0.3
 
@@ -30,7 +29,7 @@ def check_usage(kind: str, codes: np.ndarray, sizes: tuple[int, ...]) -> dict[st
     poor = [d for d, (_, value) in enumerate(found) if value < POOR_PERPLEXITY * sizes[d]]
     if poor:
         listed = ", ".join(f"codebook {d + 1}: {perplexity[d]:.0f} of {sizes[d]}" for d in poor)
-        warnings.warn(
+        warn(
             f"CODEBOOK COLLAPSE: {kind} has a perplexity below {POOR_PERPLEXITY:.0%} of the codewords ({listed}); use "
             "sinkhorn = all, init = rq-kmeans, a larger revive_below, or a smaller codebook_size",
             stacklevel=2,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from sparcode.config import Config, DataConfig, config_from_dict, updated
 from sparcode.errors import ConfigError
 from sparcode.run import Run
+from sparcode.wording import warn
 
 _OWN = ("seed", "data.", "train.threads", "train.precision", "index.")
 """Keys, and starts of keys, that the new run may choose itself; ``data`` is judged apart."""
@@ -30,7 +30,7 @@ def production_config(config: Config, earlier: Run, systems: list[str]) -> Confi
     had = _dotted(taken.model_dump())
     for key, value in given.items():
         if not key.startswith(_OWN) and value is not None and had.get(key) != value:
-            warnings.warn(
+            warn(
                 f"{key}={value} is ignored: a run trained like an earlier one takes over its {had.get(key)}",
                 stacklevel=4,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparcode.config import Config, to_toml, updated
+from sparcode.config import Config, check_threads, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.data.repeats import training_advice
 from sparcode.errors import ConfigError, DataError, RunError
@@ -55,6 +54,7 @@ from sparcode.train.progress import Progress, Silent, Terminal
 from sparcode.train.scope import training_scope
 from sparcode.train.validation import Validator
 from sparcode.train.warm_start import start_from
+from sparcode.wording import warn
 
 SYSTEMS: dict[str, type[SparCodeModel]] = {
     "sparcode": SparCodeModel,
@@ -77,8 +77,7 @@ def train_run(
     """
     out = Path(out)
     config = config or Config()
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads={threads}: expected at least 1, or None for as many as there are")
+    check_threads(threads)
     job = TrainingJob(out, config, resolve_device(device), callback, Terminal() if progress else Silent(), threads)
     try:
         with training_scope(job.device, job.threads):
@@ -227,7 +226,7 @@ class TrainingJob:
         which = "test" if dataset.validation is None else "validation"
         advice = training_advice(getattr(dataset, which), which)
         if advice is not None and not self.config.query.include_seen:
-            warnings.warn(advice, stacklevel=2)
+            warn(advice, stacklevel=2)
 
     def _same_source(self, data: Any, dataset: Dataset) -> None:
         # Resuming reads the run's own copy; other data beside --resume would be ignored without a word.
@@ -319,7 +318,7 @@ class TrainingJob:
 
     def _noted(self, report: dict[str, Any]) -> None:
         for line in usage_warnings(report, self.config):
-            warnings.warn(line, stacklevel=2)
+            warn(line, stacklevel=2)
         if self.callback is not None:
             self.callback(report)
 

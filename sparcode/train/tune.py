@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sparcode.config import Config, to_toml, updated
+from sparcode.config import Config, check_threads, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset
 from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.files import append_text, require_writable, write_text
@@ -36,7 +36,7 @@ def tune(
     leave no validation queries. ``threads``: CPU threads, absent: as ``train.threads`` says.
     """
     out, config = Path(out), config or Config()
-    if threads is not None:
+    if check_threads(threads) is not None:
         config = updated(config, {"train.threads": threads})
     if trials < 1 or (minutes is not None and minutes <= 0):
         raise ConfigError(f"--trials {trials} --minutes {minutes}: expected at least one trial and more than 0 minutes")

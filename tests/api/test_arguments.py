@@ -221,3 +221,26 @@ def test_results_of_no_queries_are_alike(model: SparCode):
     assert model.similar_items([], k=3)[0].shape == (0, 3)
     (table,) = model.predict_tables([], k=3)
     assert table.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": "2"}, "threads='2': expected a whole number"),
+        ({"threads": 1.5}, r"threads=1\.5: expected a whole number"),
+        ({"threads": True}, "threads=True: expected a whole number"),
+        ({"threads": 0}, "threads=0: expected a whole number, at least 1"),
+        ({"resume": "yes"}, "resume is 'yes'; expected True or False"),
+        ({"overwrite": 1}, "overwrite is 1; expected True or False"),
+        ({"baselines": None}, "baselines is None; expected True or False"),
+        ({"progress": "bar"}, "progress is 'bar'; expected True or False"),
+        ({"callback": 3}, "callback is 3; expected a function"),
+        ({"callback": "print"}, "callback is 'print'; expected a function"),
+    ],
+    ids=lambda value: "-".join(f"{key}={text}" for key, text in value.items()) if isinstance(value, dict) else "",
+)
+def test_options_of_train_are_what_they_should_be(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    table = {"user": [1, 1, 1, 2, 2, 2], "item": [1, 2, 3, 3, 2, 1], "time": [1, 2, 3, 4, 5, 6]}
+    with pytest.raises(SparcodeError, match=message):
+        SparCode.train(table, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

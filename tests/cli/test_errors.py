@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,6 +15,9 @@ from typer.testing import CliRunner, Result
 from sparcode.errors import RunError
 from sparcode_cli import train as train_module
 from sparcode_cli.main import app
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
 
 
 def invoke(*arguments: str) -> Result:
@@ -214,3 +218,38 @@ def test_control_c_in_a_real_process() -> None:
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("config list seed >&-", 1, "error: a stream: Bad file descriptor; it is closed\n"),
+        ("config list seed --json >&-", 1, "error: a stream: Bad file descriptor; it is closed\n"),
+        ("--version >&-", 1, "error: a stream: Bad file descriptor; it is closed\n"),
+        ("config list seed 2>&-", 0, ""),
+        ("config list sed 2>&-", 1, ""),
+        ("config list seed >/dev/full", 1, "error: a stream: No space left on device; free some space and repeat"),
+        ("config list seed --json /dev/full", 1, "error: /dev/full is a device, expected a regular file or a new name"),
+        ("config list sed 2>/dev/full", 1, ""),
+        ("config list seed --json x.json 2>/dev/full", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(arguments: str, code: int, message: str, tmp_path: Path) -> None:
+    if "/dev/full" in arguments and not Path("/dev/full").is_char_device():
+        pytest.skip("no /dev/full")
+    line = f"{sys.executable} -m sparcode_cli {arguments}"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == bool(message)
+    assert bool(done.stdout) == (code == 0 and ">&-" not in arguments.replace("2>&-", ""))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_stdin_that_is_closed(tiny_run: TinyRun, tmp_path: Path) -> None:
+    for command in (f"query {tiny_run.folder} --items -", f"predict {tiny_run.folder} --users - --out p.csv"):
+        line = f"{sys.executable} -m sparcode_cli {command} <&-"
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "error: stdin: cannot be read as a list of ids: Bad file descriptor\n"

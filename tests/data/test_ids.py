@@ -143,3 +143,14 @@ def test_ids_of_polars_categories() -> None:
         for ids in (series, series.to_arrow(), pa.chunked_array([series.to_arrow()])):
             assert as_id_array(ids).type == pa.large_string()
             assert as_id_array(ids).to_pylist() == names
+
+
+def test_near_ids_are_read_one_by_one() -> None:
+    ids = IdMap(["a,10", "a\n11", "a12 ", "a13"], kind="item")
+    with pytest.raises(UnknownIdError) as caught:
+        ids.to_internal(["a,1"])
+    near = str(caught.value).partition("near ids: ")[2]
+    assert near.startswith("'a,10'")
+    assert near.isprintable()
+    with pytest.raises(UnknownIdError, match=r"near ids: .*'a\\n11'"):
+        ids.to_internal(["a\n1"])

@@ -169,7 +169,8 @@ def test_two_tower_systems_and_missing_libraries(
     monkeypatch.setattr(systems_module, "open_two_tower", lambda run: exact)
     monkeypatch.setattr(systems_module, "open_hnsw", hnsw)
     dataset = SimpleNamespace(test=part, item_count=3000)
-    run = SimpleNamespace(folder=tmp_path, dataset=dataset, held_out=lambda split: part)
+    config = SimpleNamespace(query=SimpleNamespace(include_seen=False))
+    run = SimpleNamespace(folder=tmp_path, dataset=dataset, held_out=lambda split: part, config=config)
     with pytest.warns(UserWarning, match=r"sparcode\[bench\]"):
         document = benchmark(run, queries=5, rounds=1)
     rows = document["rows"]

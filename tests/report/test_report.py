@@ -16,8 +16,10 @@ from sparcode.report.tables import (
     evaluation_markdown,
     evaluation_rows,
     markdown,
+    markdown_text,
     rich_table,
 )
+from sparcode.wording import in_flags
 
 TIMES = {"p50": 12.0, "p95": 30.5}
 ROW = {
@@ -77,7 +79,9 @@ def test_repeats_and_stages_are_stated() -> None:
     result = EVALUATION["results"][0] | seen
     text = evaluation_markdown(EVALUATION | {"results": [result]})
     assert "30 of 120 held-out items (25 %) are already in the history of their query and count as misses" in text
-    assert "--include-seen" in text
+    assert "include_seen=True ranks them" in text
+    with in_flags():
+        assert "--include-seen ranks them" in evaluation_markdown(EVALUATION | {"results": [result]})
     ranked = evaluation_markdown(EVALUATION | {"results": [result | {"include_seen": True}]})
     assert "count as misses" not in ranked
     text = benchmark_markdown(BENCHMARK | {"rows": [ROW | seen]})
@@ -116,3 +120,32 @@ def test_missing_matplotlib_names_the_install_line(tmp_path: Path, monkeypatch: 
     with pytest.raises(MissingExtraError, match=r"sparcode\[report\]"):
         plot_benchmark(BENCHMARK, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("a\nb\r\u2028c", "a b  c"),
+        ("\x1b[31mred\x07", "?[31mred?"),
+        ("<script>x</script>", "&lt;script>x&lt;/script>"),
+        ("<!-- x", "&lt;!-- x"),
+        ("&lt; &#60; & b", "&amp;lt; &amp;#60; & b"),
+        ("![x](http://a)", "![x]\\(http://a)"),
+        ("0.1 [0.05, 0.15] <= 3 < 4 >= 5 a_b*", "0.1 [0.05, 0.15] <= 3 < 4 >= 5 a_b*"),
+    ],
+    ids=["pipe", "backslash", "lines", "escape", "tag", "comment", "entity", "link", "plain"],
+)
+def test_names_stay_names_in_markdown(text: str, shown: str) -> None:
+    assert markdown_text(text) == shown
+    table = markdown(([text, "n"], [[text, "1"], ["x", text]]))
+    assert table.splitlines() == [f"| {shown} | n |", "|---|---:|", f"| {shown} | 1 |", f"| x | {shown} |"]
+    notes = evaluation_markdown(EVALUATION | {"results": [EVALUATION["results"][1] | {"note": text}]})
+    assert f"- all-to-all: {shown}\n" in notes
+
+
+def test_a_benchmark_of_repeats_says_so() -> None:
+    text = benchmark_markdown(BENCHMARK | {"rows": [ROW | {"include_seen": True, "repeats": 3}]})
+    assert "quality ranks items of the history too" in text
+    assert "count as misses" not in text

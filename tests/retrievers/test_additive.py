@@ -129,5 +129,5 @@ def test_a_temperature_of_zero_is_refused() -> None:
 
 
 def test_a_run_without_the_model_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"families\.item\.additive=true"):
+    with pytest.raises(RunError, match=r"families\.item\.additive': True"):
         open_additive_encoder(tmp_path / "model")
