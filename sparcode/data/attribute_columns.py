@@ -12,12 +12,11 @@ from sparcode.data.attributes import TEXTUAL, Attribute, ItemAttributes
 from sparcode.data.columns import find_id_column
 from sparcode.data.conditions import Term, parse_condition
 from sparcode.data.ids import IdMap
-from sparcode.data.joins import align
-from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_piped, is_text, numbers, plain_array
+from sparcode.data.joins import SHORT, align, is_long, is_piped
+from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_text, numbers, plain_array
 from sparcode.errors import DataError
 from sparcode.wording import warn
 
-_LONG_TEXT = 60
 _EXACT = 2.0**53
 _TEXTS = {"text", "list"}
 
@@ -43,7 +42,7 @@ def read_attributes(
         return None
     if table is not None:
         key = find_id_column(table.column_names, "item", id_column)
-        new = compile_attributes(align(table, key, ids)[0].drop_columns([key]))
+        new = compile_attributes(align(table, key, ids, longest=SHORT)[0].drop_columns([key]))
         internal = ids.join(table[key])
         named[internal[internal >= 0]] = True
     return new if earlier is None else overlaid(earlier, new, named)
@@ -127,7 +126,7 @@ def _unusable(name: str, array: pa.Array) -> str | None:
             return "a vector"
     flat = pc.list_flatten(array) if is_list(kind) else array
     if is_text(inner) and not (inner is kind and is_piped(array)):
-        return "long text" if (pc.mean(pc.utf8_length(flat)).as_py() or 0) > _LONG_TEXT else None
+        return "long text" if is_long(pc.mean(pc.utf8_length(flat)).as_py()) else None
     dated = pa.types.is_date(inner) or pa.types.is_timestamp(inner)
     simple = is_text(inner) or is_number(inner) or pa.types.is_boolean(inner) or (dated and inner is kind)
     return None if simple else f"type {kind}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,21 @@ from sparcode.data.ids import IdMap, as_id_array
 
 FEW = 0.1
 """A table that describes a smaller share of the ids is reported."""
+SHORT = 200
+"""Characters of long text that are enough to see that it is long."""
+_LONG_TEXT = 60
 _SAMPLE = 10_000
 _REPAIRED = 0.5
 
 
-def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, Any]]:
+def align(
+    table: pa.Table, key: str, ids: IdMap, *, longest: int | None = None, whole: Collection[str] = ()
+) -> tuple[pa.Table, dict[str, Any]]:
     """Return a table whose row i belongs to internal id i (nulls where the id has no row), and counts.
 
-    Of several rows with one id the first counts. Types that Arrow cannot pick rows of become ones it can.
+    Of several rows with one id the first counts. Types that Arrow cannot pick rows of become ones it can. With
+    ``longest`` columns of long text, but for those of ``whole``, are cut to so many characters a value before rows are
+    picked, which takes memory for two copies.
     """
     internal = ids.join(table[key])
     known = np.flatnonzero(internal >= 0)
@@ -35,8 +42,26 @@ def align(table: pa.Table, key: str, ids: IdMap) -> tuple[pa.Table, dict[str, An
         "repeated_ids": int(len(known) - len(found)),
         "without_row": int(missing.sum()),
     }
-    takeable = pa.table([_takeable(column) for column in table.columns], names=table.column_names)
-    return takeable.take(pa.array(source, mask=missing)).combine_chunks(), summary
+    used = np.zeros(table.num_rows, dtype=bool)
+    used[known[first]] = True
+    places = pa.array(np.cumsum(used)[source] - 1 if len(used) else source, mask=missing)
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        rows = column if used.all() else _takeable(column).filter(pa.array(used))
+        rows = rows if longest is None or name in whole else _cut(rows, longest)
+        columns.append(_takeable(rows).take(places))
+    return pa.table(columns, names=table.column_names).combine_chunks(), summary
+
+
+def is_long(mean: float | None) -> bool:
+    """Tell by the mean number of characters whether a column of text is too long for categories and conditions."""
+    return mean is not None and mean > _LONG_TEXT
+
+
+def is_piped(texts: pa.Array | pa.ChunkedArray) -> bool:
+    """True for a column of text in which ``|`` separates values."""
+    share = pc.mean(pc.match_substring(texts, "|").cast(pa.float64())).as_py()
+    return bool(share is not None and share > 0.1)
 
 
 def mismatch(table: pa.Table, key: str, ids: IdMap, *, respelled: bool = False) -> str | None:
@@ -72,6 +97,16 @@ def _takeable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     return column.cast(pa.large_binary()) if pa.types.is_binary_view(kind) else column
+
+
+def _cut(column: pa.ChunkedArray, longest: int) -> pa.ChunkedArray:
+    """Return a column of text with shorter values where both it and what is left are long text, others as they are."""
+    if not pa.types.is_large_string(column.type):
+        return column
+    lengths = pc.utf8_length(column)
+    if not is_long(pc.mean(pc.min_element_wise(lengths, longest, skip_nulls=False)).as_py()) or is_piped(column):
+        return column
+    return pc.utf8_slice_codeunits(column, 0, longest)
 
 
 def _cause(given: pa.Array, known: pa.Array) -> str | None:

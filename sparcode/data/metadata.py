@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 from sparcode.data.columns import find_id_column, plain
 from sparcode.data.features import LARGEST_NUMBER, LARGEST_VECTOR, FeatureLayout, Features
 from sparcode.data.ids import IdMap
-from sparcode.data.joins import align
+from sparcode.data.joins import SHORT, align, is_long, is_piped
 from sparcode.data.text import LONGEST, ItemText, TextEncoder
 
 _TITLES = ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "headline")
 _ID_LIKE = {"zip", "zipcode", "postcode", "postalcode", "phone", "email", "url", "imurl", "image", "asin", "isbn"}
-_LONG_TEXT = 60
 _MOST_DISTINCT = 0.5
 _MOST_WORDS = 1000
 _FEW_WORDS = 100
@@ -89,7 +88,9 @@ def read_metadata(
     is to be encoded without scikit-learn.
     """
     key = find_id_column(table.column_names, role, id_column)
-    aligned, summary = align(table, key, ids)
+    # An earlier encoding may know long values, and they must be met as they are.
+    longest = None if layout is not None else LONGEST if text_width else SHORT
+    aligned, summary = align(table, key, ids, longest=longest, whole=_title_columns(table) if title else ())
     titles, title_column = _titles(aligned) if title else (None, None)
     body = aligned.drop_columns([name for name in (key, title_column) if name is not None])
     columns = _Columns()
@@ -270,12 +271,6 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def is_piped(array: pa.Array) -> bool:
-    """True for a column of text in which ``|`` separates values."""
-    share = pc.mean(pc.match_substring(array, "|").cast(pa.float64())).as_py()
-    return bool(share is not None and share > 0.1)
-
-
 def is_mostly_numbers(array: pa.Array) -> bool:
     """True for a column of text of which nearly every known value is a number."""
     return bool(pc.mean(_numeric_text(array).cast(pa.float64())).as_py() >= _MOSTLY_NUMBERS)
@@ -388,6 +383,10 @@ def _titles(table: pa.Table) -> tuple[pa.Array | None, str | None]:
     return None, None
 
 
+def _title_columns(table: pa.Table) -> list[str]:
+    return [name for name in table.column_names if plain(name) in _TITLES]
+
+
 def _title_text(array: pa.Array) -> pa.Array | None:
     """Return titles as text, "" where missing; None when the column holds what has no text (structs, bytes, ...)."""
     try:
@@ -425,7 +424,7 @@ def _is_wordy(array: pa.Array) -> bool:
 
 def _free_text(array: pa.Array) -> str | None:
     known = len(array) - array.null_count
-    if pc.mean(pc.utf8_length(array)).as_py() > _LONG_TEXT:
+    if is_long(pc.mean(pc.utf8_length(array)).as_py()):
         return "long text"
     distinct = pc.count_distinct(array).as_py()
     return "almost every row has its own text" if known > 10 and distinct > _MOST_DISTINCT * known else None

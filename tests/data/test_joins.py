@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from sparcode.data.attribute_columns import read_attributes
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import align, mismatch
+from sparcode.data.metadata import read_metadata
+from sparcode.data.plain_types import plain_table
 from sparcode.data.tables import read_file
 
 IDS = IdMap(list(range(1, 61)), kind="item")
@@ -80,3 +85,40 @@ def test_ids_that_a_file_spells_as_floats_are_read_as_integers_with_a_word(tmp_p
     with pytest.warns(UserWarning, match=r"items.csv: the ids in column 'item_id' are spelled as floats \('1.0'\)"):
         table = read_file(tmp_path / "items.csv")
     assert table["item_id"].to_pylist() == [None, 1, 2]
+
+
+def test_long_text_is_cut_and_nothing_else() -> None:
+    words = "word " * 100
+    columns = {
+        "id": [3, 9, 1, 2],
+        "long": [f"{words}{place}" for place in range(3)] + [None],
+        "one_long": ["a", "b", "c" * 500, None],
+        "piped": [f"{words}|{words}"] * 4,
+        "title": [words] * 4,
+        "number": [1, 2, 3, 4],
+    }
+    table = pa.table({name: pa.chunked_array([values[:3], values[3:]]) for name, values in columns.items()})
+    plain, counts = align(plain_table(table), "id", IdMap([1, 2, 3, 4]))
+    cut, counts_of_cut = align(plain_table(table), "id", IdMap([1, 2, 3, 4]), longest=70, whole=["title"])
+    assert counts == counts_of_cut
+    assert plain["id"].to_pylist() == [1, 2, 3, None]
+    assert plain["one_long"].to_pylist() == ["c" * 500, None, "a", None]
+    assert cut.drop_columns(["long"]).equals(plain.drop_columns(["long"]))
+    assert cut["long"].to_pylist() == [None if text is None else text[:70] for text in plain["long"].to_pylist()]
+
+
+@pytest.mark.parametrize("text_width", [0, 4])
+def test_cutting_long_text_changes_nothing_that_is_made_of_it(text_width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"word{word}" for word in rng.integers(0, 40, size)) for size in rng.integers(5, 900, 80)]
+    columns = {"item_id": np.arange(80), "title": texts, "about": texts[::-1], "kind": ["a", "b"] * 40}
+    table = plain_table(pa.table(columns))
+    ids = IdMap(np.arange(80)[::-1])
+    read = functools.partial(read_metadata, table, "item", "item_id", ids, title=True, text_width=text_width)
+    found, attributes = read(), read_attributes(table, "item_id", ids)
+    monkeypatch.setattr("sparcode.data.joins._cut", lambda column, longest: column)
+    whole, whole_attributes = read(), read_attributes(table, "item_id", ids)
+    assert found.summary == whole.summary
+    assert found.titles.to_pylist() == whole.titles.to_pylist() == texts[::-1]
+    assert np.array_equal(found.features.dense(range(80)), whole.features.dense(range(80)))
+    assert attributes.to_json() == whole_attributes.to_json()
