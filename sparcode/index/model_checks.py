@@ -43,6 +43,9 @@ def verify_model(run: Run, verify: str) -> None:
     known = verify == "auto" and receipts.is_verified(run.model_folder, run.model_hash, marks)
     if verify == "none" or known:
         return
+    for name in names:
+        if name.endswith(".safetensors"):
+            read_arrays(run.model_folder / name, verify=True)  # first, for the digest of the whole names no file
     run.check_model()
     for stem in ("encoder", "rescorer"):
         path = run.model_folder / f"{stem}.safetensors"

@@ -194,6 +194,11 @@ def test_a_policy_that_is_no_number(option: str, copied: Path, tiny_run: TinyRun
 def test_a_damaged_model_is_not_built_and_the_earlier_index_stays(
     name: str, how: str, copied: Path, tiny_run: TinyRun
 ) -> None:
-    damage(copied / "model" / f"{name}.safetensors", how)
+    file = copied / "model" / f"{name}.safetensors"
+    whole, index = file.read_bytes(), sorted(copied.glob("index/**/*"))
+    damage(file, how)
     assert "train the run again" in refused("build-index", copied)
+    assert "train the run again" in refused("query", copied, "--user", tiny_run.user)
+    file.write_bytes(whole)
+    assert sorted(copied.glob("index/**/*")) == index
     assert invoke("query", copied, "--user", tiny_run.user).exit_code == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.csv
@@ -104,6 +105,15 @@ def test_killed_and_resumed_gives_the_same_files(whole: Run, tmp_path: Path, nam
     assert resumed.model_hash == whole.model_hash
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, also where the tests run in the background and were told to ignore it."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_a_run_that_resumes(whole: Run, tmp_path: Path):
     def interrupt(report):
         if report["model"] == "sparcode" and report["epoch"] == 1:
