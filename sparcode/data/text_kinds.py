@@ -44,6 +44,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the data", "run git lfs pull"),
 )
 _SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=([,;\t|])\"?\r?\n", re.IGNORECASE)
+_OPENING = (b',"', b';"', b'\t"', b'|"', b'\n"', b'\r"', codecs.BOM_UTF8 + b'"')
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -54,7 +55,7 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Facts:
-    """``lines``: of the file, a last one without line break included. ``quotes``: whether there is any ``"``."""
+    """``lines``: of the file, a last one without line break included. ``quotes``: whether any ``"`` begins a field."""
 
     lines: int
     quotes: bool
@@ -120,9 +121,10 @@ class TextFile:
                 if (place := block.find(b"\0")) >= 0:
                     number = lines + block.count(b"\n", 0, place) + 1
                     raise DataError(f"{self.path}, line {number:,} holds a NUL byte: is the file damaged or no text?")
-                size, last = size + len(block), block[-1:]
+                size += len(block)
                 lines += block.count(b"\n")
-                quotes = quotes or b'"' in block
+                quotes = quotes or (b'"' in block and _opens_a_field(last + block))
+                last = block[-1:]
                 if self.gzipped and size > max(_MOST_UNPACKED, _MOST_RATIO * packed):
                     raise DataError(
                         f"{self.path} unpacks to more than {size / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB, which no "
@@ -160,6 +162,10 @@ def not_text(start: bytes) -> str | None:
         if start.startswith(magic):
             return f"is {what}, not a table of text; {remedy}"
     return _wide_text(start) or _markup(start)
+
+
+def _opens_a_field(text: bytes) -> bool:
+    return any(mark in text for mark in _OPENING)
 
 
 def _split(data: bytes) -> list[bytes]:

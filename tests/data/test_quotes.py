@@ -122,3 +122,21 @@ def test_what_cannot_be_read_names_the_line(tmp_path: Path, rows: list[tuple], m
 def test_lines_inside_of_quotes_and_blank_lines_are_fine(tmp_path: Path) -> None:
     content = _text([(1, '"l1\nl2, with comma"', "a"), ("\n2", '"l1\n\nl2"', "b"), (3, '"Weird" one', "c")], ",")
     assert _read(tmp_path / "a.csv", content) == (["l1\nl2, with comma", "l1\n\nl2", "Weird one"], [])
+
+
+@pytest.mark.parametrize("offset", [-2, -1, 0, 1, 2])
+def test_a_quote_at_the_border_of_two_blocks_is_seen(
+    tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparcode.data.text_kinds._BLOCK", 64)
+    start = "item_id,title,cat\n1,"
+    rest = ',x\n2,"a, b",y\n3,c,z\n'
+    filler = "t" * (64 + offset - len(start) - rest.index('"'))
+    assert _read(tmp_path / "a.csv", start + filler + rest) == ([filler, "a, b", "c"], [])
+
+
+def test_quotes_that_begin_no_field_are_characters(tmp_path: Path) -> None:
+    titles = ['5" disk', 'a"b', 'end"']
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        rows = [(place, title, "x") for place, title in enumerate(titles)]
+        assert _read(tmp_path / name, _text(rows, delimiter)) == (titles, [])
