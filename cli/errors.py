@@ -91,6 +91,8 @@ def _describe(problem: Exception) -> str:
         return str(problem)
     if isinstance(problem, OSError):
         return _describe_file_error(problem)
+    if isinstance(problem, UnicodeEncodeError) and "surrogates" in problem.reason:
+        return f"{ascii(problem.object)}: a name that is not UTF-8; rename the file or its folder"
     return f"unexpected {type(problem).__name__}: {problem} (set SPARCODE_DEBUG=1 for the traceback)"
 
 

@@ -23,11 +23,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
-
 from sparcode.errors import SparcodeError
 from sparcode.folders import cache_root, private_folder, temporary_root
+
+try:
+    import numba
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+except ValueError as problem:  # one of its variables, such as NUMBA_NUM_THREADS=0
+    raise SparcodeError(f"numba refuses to start ({problem}); look at the variables NUMBA_* you have set") from None
 
 _SETTINGS: Any = numba.config
 if _SETTINGS.DISABLE_JIT:
@@ -208,7 +211,9 @@ def _target(source: str) -> Path | None:
     place = next((place for place in _places(source) if _is_writable(place)), None)
     if place is None or temporary_root() in place.parents:
         kept = "nowhere" if place is None else f"in {temporary_root()}"
-        _warn_once(f"compiled kernels are kept {kept}: neither the package nor {cache_root()} can be written")
+        wanted = _SETTINGS.CACHE_DIR
+        why = f"NUMBA_CACHE_DIR={wanted} cannot" if wanted else f"neither the package nor {cache_root()} can"
+        _warn_once(f"compiled kernels are kept {kept}: {why} be written")
     return place
 
 

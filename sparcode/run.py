@@ -56,6 +56,10 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """Open a run; RunError if the folder is no run or its training did not finish."""
         folder = Path(folder)
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:  # the libraries behind the files take names of text only
+            raise RunError(f"{ascii(str(folder))}: the name of the folder is not UTF-8; rename it") from None
         if not (folder / "run.json").exists():
             found = "an unfinished training" if (folder / "config.toml").is_file() else "no run"
             advice = f"sparcode train ... --out {folder}" + (" --resume" if "unfinished" in found else "")

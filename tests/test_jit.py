@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -51,10 +53,10 @@ def forget() -> None:
         memory.cache_clear()
 
 
-def fresh(package: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def fresh(package: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> Any:
     """Return the kernel as a new process would have it."""
     forget()
-    for name in ("called", "caller"):
+    for name in names or ("called", "caller"):
         source = package / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"sparcode.{name}", source)
         module = importlib.util.module_from_spec(spec)
@@ -67,6 +69,11 @@ def fresh(package: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def hits(kernel: Any) -> int:
     """Return how many of its signatures came from the cache."""
     return sum(kernel.stats.cache_hits.values())
+
+
+def hits_of(kernel: Any, value: int) -> tuple[int, int]:
+    """Return an answer, and how many signatures of the kernel came from the cache."""
+    return kernel(value), hits(kernel)
 
 
 def entries(folder: Path, ending: str) -> list[Path]:
@@ -82,6 +89,43 @@ def test_an_entry_serves_until_a_called_module_changes(tree: Path, monkeypatch: 
     kernel = fresh(tree, monkeypatch)
     assert (kernel(5), hits(kernel)) == (16, 0)
     assert len(entries(tree, "nbc")) == 1
+
+
+def test_an_edit_behind_two_imports_is_seen(tree: Path, monkeypatch: pytest.MonkeyPatch):
+    (tree / "deep.py").write_text("FACTOR = 2\n")
+    (tree / "called.py").write_text("from sparcode.deep import FACTOR\n" + CALLED.format("FACTOR"))
+    assert fresh(tree, monkeypatch, "deep", "called", "caller")(5) == 11
+    assert hits_of(fresh(tree, monkeypatch, "deep", "called", "caller"), 5) == (11, 1)
+    (tree / "deep.py").write_text("FACTOR = 3\n")
+    assert hits_of(fresh(tree, monkeypatch, "deep", "called", "caller"), 5) == (16, 0)
+
+
+def test_an_edit_of_the_package_itself_is_seen(tmp_path: Path):
+    shutil.copytree(Path(jit.__file__).parent, tmp_path / "sparcode", ignore=shutil.ignore_patterns("*.nb[ic]"))
+    script = (
+        "import numpy as np; from sparcode.retrievers.ranking import sort_heap as kernel\n"
+        "ids, scores = np.array([5, 3, 1], np.int32), np.array([1, 2, 3], np.float32)\n"
+        "kernel(ids, scores, 3); print(ids.tolist(), sum(kernel.stats.cache_hits.values()), kernel.__module__)"
+    )
+
+    def answer() -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+        command = [sys.executable, "-c", script]
+        environment["PYTHONPATH"] = str(tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path).stdout.strip()
+
+    assert [answer(), answer()] == [f"[1, 3, 5] {hit} sparcode.retrievers.ranking" for hit in (0, 1)]
+    best = tmp_path / "sparcode" / "index" / "best.py"
+    source = best.read_text()
+    (changed,) = re.findall(r"def worse.*?(    return .*?\n)", source, re.DOTALL)
+    best.write_text(source.replace(changed, "    return item > 1_000_000\n"))
+    assert answer() == "[3, 1, 5] 0 sparcode.retrievers.ranking"
+
+
+def test_modules_of_the_package_import_in_a_way_that_digests_see():
+    root = Path(jit.__file__).parent
+    for path in root.rglob("*.py"):
+        assert not re.findall(r"^(?:import sparcode|from \.)", path.read_text(), re.MULTILINE), path
 
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
@@ -191,6 +235,20 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, variables: dict, plat
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(folders.sys, "platform", platform)
     assert folders.cache_root() == Path(expected)
+
+
+def test_a_variable_that_numba_refuses_is_one_line():
+    command = [sys.executable, "-c", "import sparcode.index.searcher"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NUMBA_NUM_THREADS": "0"})
+    assert done.stderr.splitlines()[-1].startswith("sparcode.errors.SparcodeError: numba refuses to start (Number of")
+
+
+def test_a_folder_of_the_users_that_cannot_be_written_is_named(tree, monkeypatch, caplog):
+    monkeypatch.setattr(jit._SETTINGS, "CACHE_DIR", str(tree.parent / "given"))
+    read_only(monkeypatch, tree.parent)
+    with caplog.at_level(logging.WARNING):
+        assert fresh(tree, monkeypatch)(5) == 11
+    assert [record.message for record in caplog.records if f"NUMBA_CACHE_DIR={tree.parent}/given can" in record.message]
 
 
 def test_without_compilation_there_is_one_line(tmp_path: Path):

@@ -105,3 +105,8 @@ def test_files_that_older_runs_lack_leave_their_hash_alone(tmp_path: Path):
     older = [name for name in MODEL_FILES if name not in ADDED_FILES]
     content = "".join(f"{name}:{'absent'}\n" for name in older)
     assert hash_model(tmp_path) == hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_a_name_that_is_no_text_is_refused():
+    with pytest.raises(RunError, match=r"'run-\\udcff': the name of the folder is not UTF-8"):
+        Run.open("run-\udcff")

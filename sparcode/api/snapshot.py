@@ -56,7 +56,9 @@ class Snapshot:
 
     @classmethod
     def open(cls, run: Run, verify: str) -> Snapshot:
-        """Open index and ids of a run; ids too at once, so that those of a later run are never taken for them."""
+        """Open index, ids and configuration of a run, all at once: what is read later could be that of a later run, or
+        gone."""
+        _ = run.config
         return cls(run, Pipeline.open(run.folder, verify=verify), run.dataset, verify, run.location)
 
     @cached_property

@@ -143,6 +143,15 @@ def test_a_folder_that_cannot_be_opened_leaves_the_model_answering(copied: Path)
     assert _answer(model) == wanted
 
 
+def test_a_folder_that_is_moved_leaves_the_model_answering(copied: Path):
+    opened = SparCode.load(copied)
+    copied.rename(copied.with_name("elsewhere"))
+    ids, _ = opened.recommend(users=["u000"], k=3)
+    assert ids.shape == (1, 3)
+    assert opened.explain(user="u000", item="105")
+    assert len(opened.similar_items(["100"], k=3)[0])
+
+
 def test_threads_answer_while_it_is_reloaded(copied: Path):
     model = SparCode.load(copied)
     wanted, seen, stop = _answer(model), [], threading.Event()
