@@ -282,3 +282,14 @@ def test_opening_needs_no_compute_kernels(world: Dataset, tmp_path: Path) -> Non
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_columns_that_are_no_features_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    events = pa.table({"user_id": [1, 1, 1], "item_id": [1, 2, 3], "timestamp": [1, 2, 3]})
+    items = pa.table({"item_id": [1, 2, 3], "imdb_id": [7, 8, 9], "Unnamed: 0": [0, 1, 2], "price": [1, 2, 3]})
+    users = pa.table({"user_id": [1], "zip": ["a"], "nothing": pa.nulls(1)})
+    with caplog.at_level("INFO", logger="sparcode"):
+        found = load_dataset({"interactions": events, "items": items, "users": users}, DataConfig(), seed=0)
+    assert "columns of items that are no features: imdb_id (an id), Unnamed: 0 (numbers of rows)" in caplog.messages
+    assert "columns of users that are no features: zip (an id), nothing (empty)" in caplog.messages
+    assert found.summary["items_table"]["ignored"] == {"imdb_id": "an id", "Unnamed: 0": "numbers of rows"}
