@@ -42,6 +42,6 @@ clean:
 # torch goes first and alone, so that no other package's range decides which build is taken.
 $(READY): pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --no-deps $(TORCH)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --no-deps $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
 	touch $@
