@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sparcode.errors import DataError
+
 from . import options
 from .command import group
 from .output import in_json, note, say, say_lines
@@ -91,7 +93,10 @@ def generate(out: Path, **arguments: Any) -> ScaleWorld:
     """Write ``ScaleWorld(**arguments)`` to a new folder and return it."""
     from sparcode.data.scale_world import ScaleWorld
 
-    world = ScaleWorld(**arguments)
+    try:
+        world = ScaleWorld(**arguments)
+    except DataError as problem:  # whose other names are those of the options
+        raise DataError(str(problem).replace("events_per_user=", "--events ")) from None
     world.write(out)
     return world
 

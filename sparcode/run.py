@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import reprlib
 import tomllib
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class Run:
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open a run; RunError if the folder is no run or its training did not finish."""
+        if not isinstance(folder, (str, os.PathLike)):
+            raise RunError(f"run is {reprlib.repr(folder)}; expected the path of a run folder")
         folder = Path(folder)
         try:
             str(folder).encode()

@@ -36,7 +36,7 @@ _COMMANDS = [
 _SET = re.compile(rf"--set ([\w.]+)=({_WORD})")
 _COLUMN = re.compile(rf"--columns (\w+)=({_WORD})")
 _SPLIT = re.compile(r"--(split(?:-by)?) ([a-z][a-z-]+)")
-_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])( (?=['\d]))?")
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])( (?=['\d]|None\b))?")
 
 _flags = False
 

@@ -41,6 +41,10 @@ def evaluate_run(
     from sparcode.retrievers.registry import default_retrievers, open_retrievers
 
     run = Run.open(run_folder)
+    if isinstance(retrievers, str):
+        retrievers = [retrievers]
+    if include_seen not in (None, True, False):
+        raise ConfigError(f"include_seen is {include_seen!r}; expected True, False, or None as the run says")
     for file in (json, per_query):
         if file is not None:
             require_writable(Path(file))

@@ -73,8 +73,8 @@ def build_runner(name: str, workers: int | None = None) -> Runner:
     """Return a runner by name; ``workers`` absent: one for each CPU this process may use. Raises ConfigError."""
     if name not in RUNNERS:
         raise ConfigError(f"runner {name!r} found, expected one of {', '.join(RUNNERS)}")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"{workers} workers asked for, expected at least 1")
+    if workers is not None and (not hasattr(workers, "__index__") or workers < 1):
+        raise ConfigError(f"{workers!r} workers asked for, expected a whole number, at least 1")
     if name == "serial":
         return SerialRunner()
     return PoolRunner(name, workers or available_cpus())

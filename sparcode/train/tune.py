@@ -38,6 +38,8 @@ def tune(
     out, config = Path(out), config or Config()
     if check_threads(threads) is not None:
         config = updated(config, {"train.threads": threads})
+    if type(trials) is not int or not isinstance(minutes, (int, float, type(None))):
+        raise ConfigError(f"trials={trials!r} minutes={minutes!r}: expected a whole number, and a number or None")
     if trials < 1 or (minutes is not None and minutes <= 0):
         raise ConfigError(f"--trials {trials} --minutes {minutes}: expected at least one trial and more than 0 minutes")
     if system not in SYSTEMS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
@@ -14,6 +14,9 @@ import pytest
 
 from sparcode import SparCode
 from sparcode.errors import ConfigError, QueryError, RunError, SparcodeError
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
 
 USERS = ["u001", "u005"]
 LISTS: dict[str, Any] = {
@@ -244,3 +247,26 @@ def test_options_of_train_are_what_they_should_be(options: dict[str, Any], messa
     with pytest.raises(SparcodeError, match=message):
         SparCode.train(table, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_works_on_a_run_says_what_it_expects(tiny_run: TinyRun, tmp_path: Path) -> None:
+    from sparcode.eval.run import evaluate_run
+    from sparcode.index.build import build_index
+    from sparcode.run import Run
+    from sparcode.train.tune import tune
+
+    wrong: list[tuple[Any, str]] = [
+        (lambda: Run.open(5), "run is 5; expected the path of a run folder"),  # type: ignore[arg-type]
+        (lambda: evaluate_run(None), "run is None; expected the path"),  # type: ignore[arg-type]
+        (lambda: evaluate_run(tiny_run.folder, include_seen="yes"), "include_seen is 'yes'"),  # type: ignore[arg-type]
+        (lambda: build_index(tiny_run.folder, workers="2", runner="threads"), "'2' workers asked for"),  # type: ignore
+        (lambda: build_index(tiny_run.folder, threads=0.5), r"threads=0\.5: expected"),  # type: ignore[arg-type]
+        (lambda: tune({}, tmp_path / "t.toml", trials="3"), "trials='3'"),  # type: ignore[arg-type]
+        (lambda: tune({}, tmp_path / "t.toml", trials=0), "trials=0 minutes=None: expected at least one trial"),
+        (lambda: tune({}, tmp_path / "t.toml", threads="1"), "threads='1': expected"),  # type: ignore[arg-type]
+    ]
+    for call, message in wrong:
+        with pytest.raises(SparcodeError, match=message):
+            call()
+    named = evaluate_run(tiny_run.folder, retrievers="popular")
+    assert [result["retriever"] for result in named["results"]] == ["popular"]

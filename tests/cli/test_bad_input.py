@@ -202,3 +202,8 @@ def test_a_damaged_model_is_not_built_and_the_earlier_index_stays(
     file.write_bytes(whole)
     assert sorted(copied.glob("index/**/*")) == index
     assert invoke("query", copied, "--user", tiny_run.user).exit_code == 0
+
+
+def test_a_world_is_refused_in_the_words_of_the_command(tmp_path: Path) -> None:
+    small = ["data", "generate", "--items", "100", "--users", "50", "--out", tmp_path / "world"]
+    assert "error: --events 20: expected 3 to a twelfth of the items" in refused(*small)
