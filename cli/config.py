@@ -79,13 +79,7 @@ def markdown_page(keys: Iterable[Key]) -> str:
     for key in keys:
         if (found := key.name.rpartition(".")[0]) != section:
             section = found
-            lines += [
-                "",
-                f"## {section or 'the whole'}",
-                "",
-                "| key | default | values | meaning |",
-                "|---|---|---|---|",
-            ]
+            lines += ["", f"## {section or 'the whole'}", "", *_HEAD]
         lines.append("| " + " | ".join(map(_cell, (f"`{key.name}`", shown(key), key.values, key.meaning))) + " |")
     return "\n".join(lines) + "\n"
 

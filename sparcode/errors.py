@@ -59,7 +59,8 @@ class MissingExtraError(SparcodeError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self._about = package, extra, purpose
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: pip install 'sparcode[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed: pip install 'sparcode[{extra}]' (in a "
+            f"clone: pip install '.[{extra}]')"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

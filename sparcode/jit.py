@@ -160,6 +160,7 @@ class _Sealed:
         return int(self.stream.write(content))
 
 
+@cache
 def digest_of(source: Path) -> bytes:
     """Return a digest of a module and of all modules of ours that it imports, directly or through others."""
     digest = hashlib.sha256()
@@ -241,4 +242,4 @@ def _tell_of_compilation(source: str) -> None:
         _told.append(source)
         homes = [_ROOT / "sparcode", *(place.parent for place in _places(source)[1:])]
         if not any(True for home in homes for _ in home.rglob("*.nbi")):
-            _log.info("compiling kernels for this machine, once (about 20 seconds)")
+            _log.info("compiling kernels for this machine, once (about half a minute)")

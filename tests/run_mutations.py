@@ -36,7 +36,8 @@ def mutated(run: Path, target: Path, seed: int) -> str:
     draw = random.Random(seed)
     names = [*JSON_FILES] * 4 + [f"data/{name}.arrow" for name in BINARY] * 2
     names += [f"model/{name}.safetensors" for name in MODELS] + ["config.toml"]
-    name = draw.choice([name for name in names if (run / name).exists()])
+    present = [name for name in names if (run / name).exists()]
+    name = present[seed % len(present)]  # each has its turn
     content = (run / name).read_bytes()
     if name.endswith(".json"):
         content = _json(content, draw)

@@ -141,6 +141,8 @@ def special(path: Path, kind: str, victim: Path) -> None:
     elif kind == "link to nothing":
         path.symlink_to(victim.with_name("absent"))
     elif kind == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes with names here")
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()

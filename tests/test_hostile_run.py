@@ -32,6 +32,16 @@ def run(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
 
 
+def names_its_file(line: str) -> bool:
+    """Tell whether a mutant, ``seed file outcome``, was refused by the name of the file that was changed.
+
+    Where files of data or model disagree nobody knows which one was changed: then the name of another will do.
+    """
+    name = Path(line.split(" ")[1].partition(":")[0])
+    said = line.partition(" refused ")[2]
+    return name.stem in said or (str(name.parent) != "." and f"/run/{name.parent}/" in said)
+
+
 @pytest.mark.parametrize("kind", ["run_mutations", "run_structures"])
 def test_no_change_of_a_value_ends_the_process(run: Path, kind: str):
     script = Path(__file__).with_name(f"{kind}.py")
@@ -43,9 +53,7 @@ def test_no_change_of_a_value_ends_the_process(run: Path, kind: str):
     assert [line for line in outcomes if " raw " in line] == []
     refused = [line for line in outcomes if " refused " in line]
     assert len(refused) > MUTANTS // 3
-    assert [
-        line for line in refused if not re.search(r"run/\w|has no index|data/item_attributes|the index ", line)
-    ] == []
+    assert [line for line in refused if not names_its_file(line)] == []
 
 
 def test_the_run_itself_answers(run: Path):

@@ -48,8 +48,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Let the next kernels be looked up as by a new process."""
-    for memory in (jit._with_imported, jit._imported, jit._content, jit._places, jit._target, jit._is_writable,
-                   jit._warn_once):  # fmt: skip
+    for memory in (jit.digest_of, jit._with_imported, jit._imported, jit._content, jit._places, jit._target,
+                   jit._is_writable, jit._warn_once):  # fmt: skip
         memory.cache_clear()
 
 
@@ -199,14 +199,19 @@ def test_the_first_compilation_is_told_once(tree, monkeypatch, caplog):
 
 
 def test_a_disk_that_is_full_costs_the_entry_alone(tree, monkeypatch):
+    tried = []
+
     def full(*_: object) -> None:
+        tried.append(1)
         raise OSError(28, "No space left on device")
 
     kernel = fresh(tree, monkeypatch)
     monkeypatch.setattr(jit._Entries, "save", full)
     assert kernel(5) == 11
+    assert tried
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows neither owners nor modes of this kind")
 def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path):
     ours = tmp_path / "ours"
     assert folders.private_folder(ours)
@@ -220,6 +225,7 @@ def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path):
     assert not folders.private_folder(tmp_path / "file" / "deeper")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
 @pytest.mark.parametrize(("variables", "platform", "expected"), [
     ({"SPARCODE_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "linux", "/a"),
     ({"XDG_CACHE_HOME": "/b"}, "linux", "/b/sparcode"),

@@ -95,6 +95,12 @@ def test_the_readme_runs_in_its_printed_order_in_an_empty_folder(tmp_path: Path)
     assert (here / "predictions.parquet").is_file()
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_of_a_page_compiles(page: Path) -> None:
+    for _, content in blocks(page, "python"):
+        compile(content, str(page), "exec")
+
+
 def test_the_readme_is_short_and_names_both_commands_of_a_fresh_machine() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MOST_LINES

@@ -90,7 +90,8 @@ def pools() -> dict[str, int]:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_all_pools_are_limited_for_a_time(count: int) -> None:
-    pools()  # loads the libraries
+    if pools()["numba"] < count:  # asking loads the libraries
+        pytest.skip("numba was told to take fewer threads")
     before = pools()
     with contextlib.suppress(KeyError), threads.limited(count, ["numba"]):
         assert set(pools().values()) == {count}

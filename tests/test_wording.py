@@ -82,6 +82,7 @@ def test_every_flag_that_a_message_names_has_its_argument() -> None:
         for text in texts(path)
         for flag in re.findall(r"(?<![\w-])--([a-z][a-z-]*[a-z])", text)
     }
+    assert found
     missing = sorted((path, flag) for path, flag in found if flag not in known)
     assert not missing, f"add to sparcode/wording.py: {missing}"
 
@@ -96,12 +97,14 @@ def test_warnings_speak_to_their_reader() -> None:
 
 def test_no_warning_and_no_log_bypasses_the_wording() -> None:
     """Warnings go through ``wording.warn``; what is logged names no flag."""
-    found = []
+    found, logged = [], 0
     for path in sorted((ROOT / "sparcode").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if called == "warnings.warn" and path.name != "wording.py":
                 found.append((path.relative_to(ROOT).as_posix(), node.lineno, called))
+            logged += called.startswith("_log.")
             if called.startswith(("_log.", "logging.")) and "--" in ast.unparse(node):
                 found.append((path.relative_to(ROOT).as_posix(), node.lineno, called))
+    assert logged
     assert not found

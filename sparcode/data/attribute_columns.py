@@ -14,6 +14,7 @@ from sparcode.data.conditions import Term, parse_condition
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import SHORT, align, is_long, is_piped
 from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_text, numbers, plain_array
+from sparcode.data.plain_types import type_name
 from sparcode.errors import DataError
 from sparcode.wording import warn
 
@@ -129,7 +130,7 @@ def _unusable(name: str, array: pa.Array) -> str | None:
         return "long text" if is_long(pc.mean(pc.utf8_length(flat)).as_py()) else None
     dated = pa.types.is_date(inner) or pa.types.is_timestamp(inner)
     simple = is_text(inner) or is_number(inner) or pa.types.is_boolean(inner) or (dated and inner is kind)
-    return None if simple else f"type {kind}"
+    return None if simple else f"type {type_name(kind)}"
 
 
 def _can_be_named(name: str) -> bool:

@@ -141,7 +141,6 @@ def _steps(
 
 def _as_column_prints(value: float, kind: pa.DataType) -> float:
     """Return what a column of a float type holds in place of a written number: 0.7 is the float32 0.7."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return printed_as(value, np.dtype(kind.to_pandas_dtype())) if pa.types.is_floating(kind) else value
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcode.data.ids import IdMap, as_id_array
+from sparcode.data.plain_types import plain_column
 
 FEW = 0.1
 """A table that describes a smaller share of the ids is reported."""
@@ -25,7 +26,7 @@ def align(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return a table whose row i belongs to internal id i (nulls where the id has no row), and counts.
 
-    Of several rows with one id the first counts. Types that Arrow cannot pick rows of become ones it can. With
+    Of several rows with one id the first counts. Columns get plain types: of others Arrow cannot pick rows. With
     ``longest`` columns of long text, but for those of ``whole``, are cut to so many characters a value before rows are
     picked, which takes memory for two copies.
     """
@@ -47,9 +48,10 @@ def align(
     places = pa.array(np.cumsum(used)[source] - 1 if len(used) else source, mask=missing)
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        rows = column if used.all() else _takeable(column).filter(pa.array(used))
+        column = plain_column(column)
+        rows = column if used.all() else column.filter(pa.array(used))
         rows = rows if longest is None or name in whole else _cut(rows, longest)
-        columns.append(_takeable(rows).take(places))
+        columns.append(rows.take(places))
     return pa.table(columns, names=table.column_names).combine_chunks(), summary
 
 
@@ -86,17 +88,6 @@ def mismatch(table: pa.Table, key: str, ids: IdMap, *, respelled: bool = False) 
 
 def _examples(ids: pa.Array) -> str:
     return ", ".join(repr(value)[:40] for value in ids[:2].to_pylist()) or "none"
-
-
-def _takeable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    kind = column.type
-    if pa.types.is_run_end_encoded(kind):
-        return pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks], kind.value_type)
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
-    return column.cast(pa.large_binary()) if pa.types.is_binary_view(kind) else column
 
 
 def _cut(column: pa.ChunkedArray, longest: int) -> pa.ChunkedArray:

@@ -13,6 +13,7 @@ from sparcode.data.columns import find_id_column, plain
 from sparcode.data.features import LARGEST_NUMBER, LARGEST_VECTOR, FeatureLayout, Features
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import SHORT, align, is_long, is_piped
+from sparcode.data.plain_types import decoded, type_name
 from sparcode.data.text import LONGEST, ItemText, TextEncoder
 
 _TITLES = ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "headline")
@@ -207,11 +208,8 @@ def text_columns(table: pa.Table) -> list[str]:
 
 
 def plain_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return one array, dictionary and string views decoded."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+    """Return a column as one array of a plain type (see ``plain_types``)."""
+    return decoded(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
 
 
 def category_values(array: pa.Array) -> tuple[np.ndarray, list[str]]:
@@ -301,7 +299,7 @@ def _encode_column(columns: _Columns, name: str, array: pa.Array) -> None:
         if _is_wordy(array):
             (columns.free_text if reason else columns.word_lists).append(name)
     else:
-        columns.ignored[name] = f"type {kind}"
+        columns.ignored[name] = f"type {type_name(kind)}"
 
 
 def _add_categories(columns: _Columns, name: str, array: pa.Array) -> None:

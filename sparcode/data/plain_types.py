@@ -34,6 +34,11 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
+def type_name(kind: pa.DataType) -> str:
+    """Return the name of a plain type as people say it: a list, whatever the width of its offsets."""
+    return str(kind).replace("large_", "")
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type that ``decoded`` gives an array of ``kind``."""
     if _is(kind, _TEXT):

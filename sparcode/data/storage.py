@@ -121,13 +121,15 @@ def open_dataset(folder: Path) -> Dataset:
     folder = Path(folder)
     content = read_object(folder / "dataset.json")
     if content.get("format") != FORMAT:
-        raise CorruptIndexError(f"{folder}: format {content.get('format')!r}, expected {FORMAT}; train the run again")
+        found = content.get("format")
+        raise CorruptIndexError(f"{folder / 'dataset.json'}: format {found!r}, expected {FORMAT}; train the run again")
+    reader = _Reader(folder, content.get("files", {}))
     try:
-        dataset = _open(_Reader(folder, content["files"]), content)
+        dataset = _open(reader, content)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
         raise CorruptIndexError(
-            f"{folder / 'dataset.json'} does not fit the files beside it ({type(problem).__name__}: {problem}); put "
-            "the files back, or train the run again"
+            f"{folder / 'dataset.json'} does not fit {reader.last} beside it ({type(problem).__name__}: {problem}); "
+            "put the files back, or train the run again"
         ) from None
     _check_rows(folder, dataset)
     return dataset
@@ -268,15 +270,17 @@ def _text_columns(encoder: TextEncoder) -> dict[str, pa.Array]:
 
 
 class _Reader:
-    """Memory-mapped files of one saved dataset."""
+    """Memory-mapped files of one saved dataset. ``last``: the one that was read last."""
 
     def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
         self.folder = folder
         self.sizes = sizes
+        self.last = "the files"
 
     def table(self, name: str) -> dict[str, pa.Array]:
         """Return the columns of one file, each a single array."""
         path = self.folder / f"{name}.arrow"
+        self.last = path.name
         try:
             found = path.stat().st_size
             if found != self.sizes[name]:

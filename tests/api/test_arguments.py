@@ -166,7 +166,7 @@ def test_one_line_names_the_argument(model: SparCode, arguments: dict[str, Any],
         (lambda model: SparCode.load(model.run.folder, verify="yes"), "verify is 'yes'"),
         (lambda model: SparCode.load(model.run.folder, verify=None), "verify is None"),
         (lambda model: SparCode.train(model.run.folder, None), "out is None"),
-        (lambda model: SparCode.train(model.run.folder, "x", like=3), "like is 3"),
+        (lambda model: SparCode.train(model.run.folder, model.run.folder / "x", like=3), "like is 3"),
         (lambda model: SparCode(str(model.run.folder)), "expected a Run, or SparCode.load"),
         (lambda model: SparCode(model.run, verify="yes"), "verify is 'yes'"),
         (lambda model: model.info(verify="yes"), "verify is 'yes'; expected True or False"),
@@ -181,9 +181,9 @@ def test_other_calls(model: SparCode, call: Any, message: str):
 
 def test_options_of_training(model: SparCode):
     with pytest.raises(ConfigError, match="train has no option 'overwritte'; did you mean 'overwrite'"):
-        SparCode.train(model.run.folder, "x", overwritte=True)
+        SparCode.train(model.run.folder, model.run.folder / "x", overwritte=True)
     with pytest.raises(ConfigError, match="config has the key 5; expected dotted keys"):
-        SparCode.train(model.run.folder, "x", {5: 1})  # type: ignore[dict-item]
+        SparCode.train(model.run.folder, model.run.folder / "x", {5: 1})  # type: ignore[dict-item]
 
 
 def test_a_file_is_no_run(tmp_path: Path):

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -160,14 +161,15 @@ def test_threads_answer_while_it_is_reloaded(copied: Path):
         while not stop.is_set():
             seen.append(_answer(model) == wanted)
 
-    workers = [threading.Thread(target=ask) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for _ in range(5):
-        model.reload()
-    stop.set()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            for _ in range(5):
+                model.reload()
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
     assert seen
     assert all(seen)
 

@@ -10,8 +10,6 @@ import pytest
 from sparcode import SparCode
 from sparcode.errors import QueryError, UnknownIdError
 
-POPULAR = [[]]
-
 
 def test_histories_warn_and_go_on_without_the_unknown_ids(model: SparCode):
     with pytest.warns(UserWarning, match=r"histories: 5 of 8 ids unknown, left out: 'x', 'y', 999, \.\.\.$") as caught:

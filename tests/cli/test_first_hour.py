@@ -73,7 +73,9 @@ def test_interrupted_before_anything_is_written(
 ) -> None:
     stopped(monkeypatch, "_dataset")
     result = invoke("train", tiny_run.data, "--out", tmp_path / "run")
+    assert result.exit_code == 130
     assert "interrupted: nothing is kept of this training" in result.stderr
+    assert not (tmp_path / "run" / "config.toml").exists()
 
 
 def test_no_baselines_says_what_is_trained(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +85,7 @@ def test_no_baselines_says_what_is_trained(tiny_run: TinyRun, tmp_path: Path, mo
     result = invoke(
         "train", tiny_run.data, "--out", tmp_path / "run", "--no-baselines", "--set", "train.warm_start=false"
     )
+    assert result.exit_code == 130
     assert "one is trained" not in result.stderr
 
 
@@ -181,6 +184,7 @@ def test_training_advises_repeats_before_it_trains(tmp_path: Path, monkeypatch: 
     assert "30 of 30 validation targets (100 %) are already in the history of their query" in result.stderr
     assert "query.include_seen=true" in result.stderr
     told = invoke("train", data, "--out", tmp_path / "other", "--set", "query.include_seen=true")
+    assert told.exit_code == 130
     assert "validation targets" not in told.stderr
     checked = invoke("data", "validate", data)
     assert "repeats   30 of 30 test targets (100 %)" in checked.stdout

@@ -209,6 +209,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 NAMES = ["p.parquet", "p.pq", "p.csv", "P.CSV", "p.csv.gz", "p.tsv", "p.tsv.gz", "p.jsonl", "p.jsonl.gz"]
+NAMES += ["p.ndjson"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -58,12 +58,16 @@ def test_columns_line_up_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> 
     assert [width(line) for line in capsys.readouterr().out.splitlines()] == [9, 9, 9, 9]
 
 
-def test_library_notes_and_warnings_are_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
+def test_library_notes_and_warnings_are_cleaned(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import logging
 
     from sparcode_cli.errors import _show_warning
     from sparcode_cli.output import show_library_notes
 
+    monkeypatch.setattr(logging.getLogger("sparcode"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("sparcode"), "level", logging.NOTSET)
     show_library_notes()
     logging.getLogger("sparcode").info("columns: %s", "\x1b[31mu\nv")
     with warnings.catch_warnings():

@@ -56,7 +56,7 @@ def test_numbers_of_rows_have_no_role() -> None:
 def test_a_missing_column_names_those_that_could_serve() -> None:
     with pytest.raises(DataError, match=r"no time column found; write .*when.* \(columns that could serve: when"):
         find_columns(["user", "item", "when"], {}, ["time"], lambda role: ["when"])
-    with pytest.raises(DataError, match="columns found: user, c0, c1.*c18, ... .51 in all.; the first|51 in all"):
+    with pytest.raises(DataError, match=r"columns found: user, c0, c1, .*c18, \.\.\. \(51 in all\)"):
         find_columns(["user", *(f"c{n}" for n in range(50))], {})
     with pytest.raises(DataError, match="add a header line"):
         find_columns(["u1", "b7", "2013-04-03"], {})

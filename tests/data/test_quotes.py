@@ -74,7 +74,10 @@ def test_whatever_a_csv_writer_wrote_is_read_back(tmp_path_factory: pytest.TempP
         csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows([HEADER, *rows])
         found, told = _read(tmp_path_factory.getbasetemp() / name, buffer.getvalue())
         # Lines that are rows by themselves inside of a field cannot be told from an open quote, but never in silence.
-        assert found == [row[1] for row in rows] or told
+        wanted = [row[1] for row in rows]
+        assert found == wanted or told
+        if delimiter != "\t" and not any("\n" in title for title in wanted):
+            assert found == wanted
 
 
 def test_an_ambiguous_tsv_is_told_of(tmp_path: Path) -> None:

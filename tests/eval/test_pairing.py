@@ -37,6 +37,10 @@ def test_every_query_of_a_session_counts() -> None:
     found = compare(a, b)
     assert found.difference == pytest.approx(a.metrics["ndcg@10"] - b.metrics["ndcg@10"], abs=1e-12)
     assert found.low <= found.difference <= found.high
+    values = a.values["ndcg@10"], b.values["ndcg@10"]
+    assert found == paired_difference(*values, users=part.users)
+    assert found != paired_difference(*values)
+    assert a.intervals == percentile_intervals(a.values, users=part.users)
 
 
 def test_samples_are_paired_by_query() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -32,9 +33,18 @@ def test_the_best_of_the_logged_trials_is_written(tmp_path: Path, system: str) -
     assert config_from_dict(tomllib.loads(out.read_text())) == best
 
 
+@pytest.fixture
+def debugging() -> Iterator[None]:
+    """optuna as somebody set it who looks for a fault."""
+    earlier = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    yield
+    optuna.logging.set_verbosity(earlier)
+
+
+@pytest.mark.usefixtures("debugging")
 def test_the_given_configuration_is_the_first_trial(tmp_path: Path) -> None:
     given = tiny_config(**QUICK)
-    optuna.logging.set_verbosity(optuna.logging.DEBUG)
     assert tune(planted_table(), tmp_path / "best.toml", given, trials=1, system="two-tower") == given
     assert optuna.logging.get_verbosity() == optuna.logging.DEBUG  # the caller's, given back
     assert json.loads((tmp_path / "best.trials.jsonl").read_text())["changes"] == {}
