@@ -18,7 +18,7 @@ demo: $(READY)
 
 # The large kernels are compiled first, once and untraced: under coverage, in two processes, they take three times as long.
 test: $(READY)
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/index/test_answer.py
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/query/test_answer.py
 	$(BIN)/python -m pytest -n 2 --cov=sparcode --cov-report=term --cov-fail-under=90
 
 lint: $(READY)

@@ -8,11 +8,11 @@ import numpy as np
 from cold_start_values import CUTOFF, METRIC, OURS, THEIRS, evaluated, facts, values_of
 from shared import Row
 
+from sparcode.build.job import build_index
 from sparcode.eval.evaluate import EvaluationResult
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
 from sparcode.index.arrays import Arrays, write_arrays
-from sparcode.index.build import build_index
 from sparcode.retrievers.registry import available, open_retrievers
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Queries

@@ -28,9 +28,9 @@ from shared import ROOT, Results, Row, table
 
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
-from sparcode.index.encoder import Encoder
-from sparcode.index.encoder_codes import product_codes
-from sparcode.index.encoder_shapes import tokenizer_shapes
+from sparcode.query.encoder.codes import product_codes
+from sparcode.query.encoder.encoder import Encoder
+from sparcode.query.encoder.shapes import tokenizer_shapes
 
 WIDTH, ITEMS, HISTORY = 64, 10_000, 50
 TOKENIZERS = (

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from shared import ROOT, Results, Row, config_of, folders, label, notes, parser_of, table, trained
 
+from sparcode.build.job import build_index
 from sparcode.config import Config
 from sparcode.data.attributes import Attribute, ItemAttributes
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
-from sparcode.index.attributes import AttributeFilter
-from sparcode.index.build import build_index
-from sparcode.index.filters import ItemSet
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.attributes import AttributeFilter
+from sparcode.query.filters import ItemSet
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.seeding import generator
 from sparcode.types import NO_ITEM, Hits, Queries

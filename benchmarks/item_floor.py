@@ -15,11 +15,11 @@ from typing import Any
 
 from shared import Results, Row, config_of, folders, hold_run, label, notes, parser_of, table, trained
 
+from sparcode.build.job import build_index
 from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
-from sparcode.index.build import build_index
 from sparcode.retrievers.registry import open_retriever
 from sparcode.run import Run
 

@@ -22,9 +22,9 @@ from sparcode.eval.evaluate import take
 from sparcode.eval.machine import one_thread
 from sparcode.eval.metrics import overlap, per_query_metrics
 from sparcode.index.arrays import open_encoder_files
-from sparcode.index.item_vectors import KINDS, stored_arrays
-from sparcode.index.pipeline import Pipeline
-from sparcode.index.rescorer import Rescorer
+from sparcode.query.pipeline import Pipeline
+from sparcode.query.rescore.item_vectors import KINDS, stored_arrays
+from sparcode.query.rescore.rescorer import Rescorer
 from sparcode.run import Run
 from sparcode.types import Queries
 

@@ -33,8 +33,8 @@ from shared import ROOT, Results, Row, notes, table
 
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
-from sparcode.index import searcher as own_searcher
 from sparcode.index.layout import Family, Index, make_index, pack
+from sparcode.query.search import searcher as own_searcher
 from sparcode.scale.workload import SparseQueries
 from sparcode.seeding import generator
 
@@ -130,7 +130,7 @@ def imported(checkout: Path) -> ModuleType:
     own = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}
     sys.path.insert(0, str(checkout))
     try:
-        found = importlib.import_module("sparcode.index.searcher")
+        found = importlib.import_module("sparcode.query.search.searcher")
     finally:
         sys.path.pop(0)
         other = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}

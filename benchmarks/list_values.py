@@ -27,23 +27,23 @@ import numpy as np
 import scipy.sparse as sp
 from shared import ROOT, Results, Row, notes, table
 
+from sparcode.build import job as build
+from sparcode.build.assembly import assemble
+from sparcode.build.code_blocks import BlockScoring
+from sparcode.build.cut import Cutter
+from sparcode.build.policy import resolve_settings
+from sparcode.build.reads import Reads
+from sparcode.build.runners import build_runner
+from sparcode.build.score.scoring import CodeScorer, ListScorer
+from sparcode.build.shards import Candidates, open_scorer, score_block
+from sparcode.build.stored_codes import Stored
 from sparcode.config import updated
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
-from sparcode.index import build
-from sparcode.index.assembly import assemble
-from sparcode.index.code_blocks import BlockScoring
-from sparcode.index.cutting import Cutter
 from sparcode.index.layout import Index, composite
-from sparcode.index.pipeline import Pipeline, QuerySettings
-from sparcode.index.policy import resolve_settings
-from sparcode.index.reads import Reads
-from sparcode.index.runners import build_runner
-from sparcode.index.scoring import CodeScorer, ListScorer
-from sparcode.index.searcher import Searcher
-from sparcode.index.shards import Candidates, open_scorer, score_block
-from sparcode.index.stored import Stored
+from sparcode.query.pipeline import Pipeline, QuerySettings
+from sparcode.query.search.searcher import Searcher
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.seeding import generator

@@ -32,14 +32,14 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.build.score.likelihood import LikelihoodScorer
+from sparcode.build.score.scoring import CodeScorer
+from sparcode.build.score.survivors import Survivors
+from sparcode.build.shards import score_block
 from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json
-from sparcode.index.codes import decode
-from sparcode.index.likelihood import LikelihoodScorer
-from sparcode.index.rescorer import Rescorer
-from sparcode.index.scoring import CodeScorer
-from sparcode.index.shards import score_block
-from sparcode.index.survivors import Survivors
+from sparcode.query.codes import decode
+from sparcode.query.rescore.rescorer import Rescorer
 
 WIDTH, HIDDEN, CODEWORDS, LENGTH = 64, 128, 256, 256
 CODES, ITEMS, ALL_ITEMS = CODEWORDS**2, 4096, 1_000_000

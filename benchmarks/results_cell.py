@@ -15,6 +15,7 @@ from results_grid import Cell
 from shared import THREAD_VARIABLES, Row, hold_run, trained
 from sparsity import postings_read
 
+from sparcode.build.job import build_index
 from sparcode.errors import DataError, RunError
 from sparcode.eval.evaluate import EvaluationResult, evaluate, exhaustive_sample
 from sparcode.eval.machine import git_commit, machine_info, one_thread
@@ -22,8 +23,7 @@ from sparcode.eval.metrics import popularity_bias
 from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import write_arrays
-from sparcode.index.build import build_index
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.registry import available, open_retrievers, open_two_tower
 from sparcode.run import Run
 

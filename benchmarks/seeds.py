@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from shared import Results, Row, config_of, folders, label, notes, parser_of, table, trained
 
+from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.eval.bootstrap import paired_difference
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, exhaustive_sample
@@ -26,7 +27,6 @@ from sparcode.eval.machine import one_thread
 from sparcode.eval.pairing import ordinals
 from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
 from sparcode.index.arrays import read_arrays, write_arrays
-from sparcode.index.build import build_index
 from sparcode.retrievers.registry import default_retrievers, open_retrievers
 from sparcode.run import Run
 

@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 from shared import Results, Row, config_of, folders, hold_run, label, notes, parser_of, table, trained
 
+from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
 from sparcode.eval.run import evaluation_set_of
 from sparcode.files import read_json
-from sparcode.index.build import build_index
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.types import Queries

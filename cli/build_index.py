@@ -108,6 +108,6 @@ def choose_policy(
 
 def build_index(run: Path, **settings: Any) -> dict[str, Any]:
     """Run the offline job with a progress bar and return its summary."""
-    from sparcode.index.build import build_index as build
+    from sparcode.build.job import build_index as build
 
     return build(Path(run), progress=not is_quiet(), **settings)

@@ -14,7 +14,7 @@ from .command import group
 from .output import in_json, note, say, say_lines
 
 if TYPE_CHECKING:
-    from sparcode.data.scale_world import ScaleWorld
+    from sparcode.scale.world.world import ScaleWorld
 
 app = group("Fetch, convert, check and generate interaction data.")
 
@@ -91,7 +91,7 @@ def generate_command(
 
 def generate(out: Path, **arguments: Any) -> ScaleWorld:
     """Write ``ScaleWorld(**arguments)`` to a new folder and return it."""
-    from sparcode.data.scale_world import ScaleWorld
+    from sparcode.scale.world.world import ScaleWorld
 
     try:
         world = ScaleWorld(**arguments)

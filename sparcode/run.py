@@ -134,7 +134,7 @@ class Run:
 
     @property
     def query_file(self) -> Path:
-        """File of ``query_settings``."""
+        """File of ``settings``."""
         return self.location / "query.json"
 
     @property

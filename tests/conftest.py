@@ -51,8 +51,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """One trained and indexed run, shared by all tests of a worker; tests that change files copy it first."""
+    from sparcode.build.job import build_index
     from sparcode.config import Config, updated
-    from sparcode.index.build import build_index
     from sparcode.train.run import train_run
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"

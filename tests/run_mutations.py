@@ -90,11 +90,11 @@ def use(folder: Path) -> None:
     import numpy as np
 
     from sparcode.api import SparCode
+    from sparcode.build.items.evidence import open_evidence
+    from sparcode.build.shards import open_scorer
     from sparcode.errors import QueryError
-    from sparcode.index.additive_encoder import AdditiveEncoder
-    from sparcode.index.evidence import open_evidence
-    from sparcode.index.pipeline import Pipeline
-    from sparcode.index.shards import open_scorer
+    from sparcode.query.encoder.additive import AdditiveEncoder
+    from sparcode.query.pipeline import Pipeline
     from sparcode.run import Run
     from sparcode.types import Queries
 

@@ -29,7 +29,7 @@ def trained(folder: Path) -> Path:
 def main(given: str | None = None) -> None:
     """Train unless a run is given, build the index with every runner, and query."""
     import sparcode
-    from sparcode.index.build import build_index
+    from sparcode.build.job import build_index
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run = Path(given) if given else trained(Path(folder))

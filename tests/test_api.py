@@ -19,7 +19,7 @@ from sparcode.api.model import _config
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups, write_world
 from sparcode.errors import ConfigError, CorruptIndexError, IndexMismatchError, QueryError, RunError, UnknownIdError
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from tests.worlds import TINY, queries_of
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups, write_world
 from sparcode.eval.run import evaluate_run
-from sparcode.index.build import build_index
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.train.run import train_run
 from tests.worlds import TINY
 

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sparcode.build.job import build_index
 from sparcode.errors import CorruptIndexError, RunError, SparcodeError
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import read_arrays, write_arrays
-from sparcode.index.build import build_index
-from sparcode.index.model_checks import verify_model
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.model_checks import verify_model
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run, hash_model
 from tests.conftest import TinyRun
 from tests.run_mutations import use

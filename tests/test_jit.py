@@ -244,7 +244,7 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, variables: dict, plat
 
 
 def test_a_variable_that_numba_refuses_is_one_line():
-    command = [sys.executable, "-c", "import sparcode.index.searcher"]
+    command = [sys.executable, "-c", "import sparcode.query.search.searcher"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NUMBA_NUM_THREADS": "0"})
     assert done.stderr.splitlines()[-1].startswith("sparcode.errors.SparcodeError: numba refuses to start (Number of")
 
@@ -260,7 +260,7 @@ def test_a_folder_of_the_users_that_cannot_be_written_is_named(tree, monkeypatch
 def test_without_compilation_there_is_one_line(tmp_path: Path):
     command = [sys.executable, "-m", "sparcode_cli", "sid", "fit", "--help"]
     assert subprocess.run(command, capture_output=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}).returncode == 0
-    script = "import sparcode.index.searcher"
+    script = "import sparcode.query.search.searcher"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}
     )

@@ -31,8 +31,8 @@ sys.modules["msvcrt"] = held
 """
 USE = """
 from sparcode.api import SparCode
-from sparcode.index.build import build_index
-from sparcode.index.runners import build_runner
+from sparcode.build.job import build_index
+from sparcode.build.runners import build_runner
 build_index({run!r})
 build_runner("threads")
 model = SparCode.load({run!r})

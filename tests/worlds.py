@@ -69,14 +69,14 @@ def random_pipeline(
     """Return a Pipeline over random arrays: an untrained model's encoder and rescorer, random posting lists."""
     import torch
 
-    from sparcode.index.codes import decode, nearest_stored
-    from sparcode.index.encoder import Encoder
     from sparcode.index.layout import Family, composite, make_index, pack
-    from sparcode.index.pipeline import Pipeline, QuerySettings
-    from sparcode.index.rescorer import Rescorer
-    from sparcode.index.searcher import Searcher
     from sparcode.model.item_tokens import unit
     from sparcode.model.sparcode import SparCodeModel
+    from sparcode.query.codes import decode, nearest_stored
+    from sparcode.query.encoder.encoder import Encoder
+    from sparcode.query.pipeline import Pipeline, QuerySettings
+    from sparcode.query.rescore.rescorer import Rescorer
+    from sparcode.query.search.searcher import Searcher
     from sparcode.train.export import encoder_arrays, rescorer_arrays
 
     torch.manual_seed(seed)

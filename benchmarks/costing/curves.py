@@ -11,10 +11,10 @@ import numpy as np
 from costing import formulas, worlds
 from costing.beam import BeamSearch
 from costing.timing import Subject, medians
+from sparcode.build.score.scoring import CodeScorer
 from sparcode.eval.machine import one_thread
 from sparcode.index.layout import Index
-from sparcode.index.scoring import CodeScorer
-from sparcode.index.searcher import Searcher
+from sparcode.query.search.searcher import Searcher
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import EF_CONSTRUCTION, LINKS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.index.layout import Family, Index, make_index, pack
-from sparcode.index.rescorer import Rescorer
+from sparcode.query.rescore.rescorer import Rescorer
 
 TOPIC_ITEMS = 4096
 """Items of a topic: half of a list comes from its topic, half from all items by popularity."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import QueryError
-from sparcode.index.filters import ItemSet
+from sparcode.query.filters import ItemSet
 
 Ids = Iterable[Any]
 """External ids: a list, tuple, iterator, numpy array, or a column of pandas, polars or pyarrow."""

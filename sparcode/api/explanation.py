@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.api.snapshot import Snapshot
-from sparcode.index.filters import Eligible, ItemSet
+from sparcode.query.filters import Eligible, ItemSet
 from sparcode.types import Queries
 
 RANKED = 1000

@@ -17,7 +17,7 @@ from sparcode.api.unknown import internal_ids, policy_of
 from sparcode.data.storage import verify_dataset
 from sparcode.errors import ConfigError, QueryError
 from sparcode.index.arrays import read_arrays
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.types import Hits
 
@@ -68,8 +68,8 @@ class SparCode:
         ``options``: ``resume``, ``overwrite``, ``baselines``, ``device``, ``like``, ``threads``, ``callback``,
         ``progress``.
         """
+        from sparcode.build.job import build_index
         from sparcode.config import updated
-        from sparcode.index.build import build_index
         from sparcode.train.run import train_run
 
         folder = arguments.folder(out, "out")

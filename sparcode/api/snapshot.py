@@ -16,9 +16,9 @@ from sparcode.api.arguments import Items
 from sparcode.api.unknown import internal_ids, policy_of
 from sparcode.data.storage import Dataset
 from sparcode.errors import QueryError, RunError
-from sparcode.index.attributes import AttributeFilter
-from sparcode.index.filters import ItemSet
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.attributes import AttributeFilter
+from sparcode.query.filters import ItemSet
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
 

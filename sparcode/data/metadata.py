@@ -42,7 +42,7 @@ class Metadata:
 class _Columns:
     """Raw encodings collected column by column, before they are joined into Features.
 
-    ``word_lists``, ``free_text``: names of the columns whose text can become a vector. ``unusable``: how many values
+    ``items.words``, ``free_text``: names of the columns whose text can become a vector. ``unusable``: how many values
     of a column are too large to compute with, or infinite; they are taken as missing.
     """
 

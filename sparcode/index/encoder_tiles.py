@@ -32,7 +32,7 @@ SUMS = 8
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _WHOLE = ir.VectorType(ir.IntType(32), LANES)
-_CONTRACT = ("contract",)  # as in ``encoder_math.kernel``: one rounding where the machine multiplies and adds at once
+_CONTRACT = ("contract",)  # as in ``encoder.math.kernel``: one rounding where the machine multiplies and adds at once
 
 
 def tile_distances(x, book, norms, rest, rests, values, least, words):

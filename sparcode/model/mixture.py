@@ -48,7 +48,7 @@ class MixtureScorer(Scorer):
         self.scale = nn.Parameter(torch.zeros(())) if config.skip else None
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return what the served scorer needs, by the names of ``sparcode.index.mixture``."""
+        """Return what the served scorer needs, by the names of ``sparcode.query.rescore.mixture``."""
         return {
             "mixture.query.maps": self.query_maps,
             "mixture.query.gate": self.query_gate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparcode.errors import RunError
-from sparcode.index.additive_encoder import STEM, AdditiveEncoder
+from sparcode.query.encoder.additive import STEM, AdditiveEncoder
 from sparcode.retrievers.exact import ExactRetriever
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import MissingExtraError
-from sparcode.index.best import insert_best
 from sparcode.jit import njit
+from sparcode.query.search.best import insert_best
 from sparcode.retrievers.exact import QueryEncoder
 from sparcode.retrievers.ranking import check_request, empty_hits, fill
 from sparcode.types import Hits, Queries

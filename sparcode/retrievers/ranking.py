@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from sparcode.errors import QueryError
-from sparcode.index.best import worse
 from sparcode.jit import njit
+from sparcode.query.search.best import worse
 from sparcode.types import NO_ITEM, Hits, Queries
 
 BLOCK_BYTES = 64 << 20

@@ -46,7 +46,7 @@ def default_retrievers(run: Any) -> list[str]:
 def open_two_tower(run: Any) -> ExactRetriever:
     """Open the exact two-tower: the run's exported encoder and item vectors."""
     from sparcode.index.arrays import read_arrays
-    from sparcode.index.encoder import Encoder
+    from sparcode.query.encoder.encoder import Encoder
     from sparcode.retrievers.exact import ExactRetriever
 
     folder = run.folder / "model"
@@ -76,7 +76,7 @@ def open_hnsw(run: Any, library: str, *, ef: int = 64, exact: ExactRetriever | N
 
 def _pipeline(run: Any, shared: dict[str, Any]) -> Any:
     if "pipeline" not in shared:
-        from sparcode.index.pipeline import Pipeline
+        from sparcode.query.pipeline import Pipeline
 
         shared["pipeline"] = Pipeline.open(run.folder)
     return shared["pipeline"]
@@ -128,9 +128,9 @@ def _counts(run: Any, shared: dict[str, Any]) -> Retriever:
 
 
 def _transitions(run: Any) -> tuple[Any, Any, Any]:
-    from sparcode.index.item_lists import with_repeats
-    from sparcode.index.model_checks import read_lists
-    from sparcode.index.transitions import Transitions
+    from sparcode.build.items.lists import with_repeats
+    from sparcode.build.items.transitions import Transitions
+    from sparcode.query.model_checks import read_lists
 
     if not _has_counts(run):
         raise RunError(f"{run.folder} has no transition counts; train again with --set families.item.enabled=true")

@@ -11,7 +11,7 @@ from sparcode.eval.benchmark import EXACT, System
 from sparcode.eval.latency import Stages, nothing
 from sparcode.eval.operating_points import tune
 from sparcode.files import read_object
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswRetriever
 from sparcode.retrievers.learned import AllToAllRetriever, SparcodeRetriever

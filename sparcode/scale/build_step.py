@@ -13,9 +13,9 @@ def main(folder: str) -> None:
 
     Windows does not tell it: RunError there.
     """
+    from sparcode.build.job import build_index
     from sparcode.errors import RunError
     from sparcode.files import write_json
-    from sparcode.index.build import build_index
 
     try:
         import resource

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from sparcode.data.scale_world import ScaleWorld
 from sparcode.data.tables import Tables
+from sparcode.scale.world.world import ScaleWorld
 from sparcode.types import Sequences
 
 ROWS = 1 << 16

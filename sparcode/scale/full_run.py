@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.build.items.transitions import count_transitions
+from sparcode.build.traffic import code_traffic
 from sparcode.config import Config, to_toml, updated
 from sparcode.data.ids import IdMap
 from sparcode.data.storage import Dataset, save_dataset
 from sparcode.errors import RunError
 from sparcode.files import write_json, write_text
 from sparcode.index.arrays import Arrays, export_encoder, open_encoder_files, read_arrays, write_arrays
-from sparcode.index.encoder import Encoder
-from sparcode.index.item_vectors import stored_arrays
-from sparcode.index.traffic import code_traffic
-from sparcode.index.transitions import count_transitions
 from sparcode.quantize import product
+from sparcode.query.encoder.encoder import Encoder
+from sparcode.query.rescore.item_vectors import stored_arrays
 from sparcode.run import FORMAT, Run, hash_model
 from sparcode.scale.content import Catalogue
 from sparcode.seeding import derive, generator

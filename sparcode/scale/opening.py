@@ -22,7 +22,7 @@ _CHILD = """
 import json, sys, time
 started = time.perf_counter()
 import numpy as np
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 pipeline = Pipeline.open(sys.argv[1])
 opened = time.perf_counter()
 pipeline.recommend_one(np.array(json.loads(sys.argv[2]), np.int32), 10)
@@ -32,7 +32,7 @@ print(json.dumps({"open_s": opened - started, "answer_s": time.perf_counter() - 
 
 def measure_opening(workload: Workload, cells: DenseCells, found: dict[str, Any]) -> dict[str, Any]:
     """Return seconds, medians: ``open`` and ``answer`` (open and one search), warm and with pages dropped."""
-    from sparcode.index.searcher import open as open_index
+    from sparcode.query.search.searcher import open as open_index
 
     run = cells.prepared.learned
     rows, weights = workload.lists("learned", workload.timed).one(0)

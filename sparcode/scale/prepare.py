@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparcode.config import load_config, to_toml, updated
-from sparcode.data.scale_world import ScaleWorld
 from sparcode.errors import RunError
 from sparcode.files import read_json, write_json, write_text
 from sparcode.run import Run
 from sparcode.scale.content import Catalogue, sample_tables
 from sparcode.scale.full_run import write_full_run
 from sparcode.scale.plan import Plan
+from sparcode.scale.world.world import ScaleWorld
 
 Report = Callable[[str], None]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.index.layout import Family, make_index, unpack
-from sparcode.index.searcher import Searcher
+from sparcode.query.search.searcher import Searcher
 from sparcode.scale.peers import load_library
 from sparcode.scale.sparse_engine import SparseEngine, best_of
 

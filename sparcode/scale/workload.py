@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparcode.eval.evaluate import sample
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.registry import open_two_tower
 from sparcode.scale.prepare import Prepared

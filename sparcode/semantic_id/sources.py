@@ -228,7 +228,7 @@ def from_run(items: Items, sources: Sources) -> Made:
 def run_item_vectors(folder: Path, which: str) -> np.ndarray:
     """Return float32 (n, d) by internal id; several tokens of an item follow one another."""
     from sparcode.index.arrays import read_arrays
-    from sparcode.index.item_vectors import decoded
+    from sparcode.query.rescore.item_vectors import decoded
 
     if which not in _RUN_VECTORS:
         raise DataError(f"unknown item vectors {which!r} of a run; expected one of {', '.join(RUN_VECTORS)}")

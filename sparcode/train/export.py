@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparcode.build.items.transitions import count_transitions
+from sparcode.build.items.words import write_word_lists
+from sparcode.build.traffic import code_traffic
 from sparcode.config import Config
 from sparcode.data.dataset import Dataset
 from sparcode.index.arrays import export_encoder, write_arrays
-from sparcode.index.item_vectors import stored_arrays
-from sparcode.index.traffic import code_traffic
-from sparcode.index.transitions import count_transitions
-from sparcode.index.word_lists import write_word_lists
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.mixture import MixtureScorer
 from sparcode.model.scorers import PerceptronScorer
 from sparcode.model.sparcode import SparCodeModel
+from sparcode.query.rescore.item_vectors import stored_arrays
 from sparcode.train.batches import epoch_batches
 from sparcode.train.objective import Objective
 from sparcode.types import Sequences

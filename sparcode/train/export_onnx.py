@@ -12,7 +12,7 @@ from sparcode.data.storage import Dataset
 from sparcode.errors import ConfigError, RunError
 from sparcode.files import atomic_paths, require_writable, write_bytes, write_json
 from sparcode.index.arrays import open_encoder_files
-from sparcode.index.encoder import Encoder
+from sparcode.query.encoder.encoder import Encoder
 from sparcode.run import Run
 from sparcode.train.onnx_graph import tokenizer_graph
 from sparcode.types import Queries

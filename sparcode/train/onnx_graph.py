@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import MissingExtraError, QueryError
-from sparcode.index.encoder_shapes import INTERESTS
+from sparcode.query.encoder.shapes import INTERESTS
 
 OPSET, IR_VERSION = 17, 8
 """The oldest that have LayerNormalization: runtimes of 2022 and later read them."""

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparcode.build.items.lists import with_repeats
+from sparcode.build.items.transitions import count_transitions
 from sparcode.config import Config, check_threads, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset, open_dataset, save_dataset
 from sparcode.data.repeats import training_advice
@@ -26,9 +28,7 @@ from sparcode.files import (
     write_json,
     write_text,
 )
-from sparcode.index.item_lists import with_repeats
 from sparcode.index.layout import MAX_ITEMS
-from sparcode.index.transitions import count_transitions
 from sparcode.locks import locked
 from sparcode.model.additive import AdditiveModel
 from sparcode.model.sparcode import SparCodeModel

@@ -116,7 +116,7 @@ class _Search:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _train_and_build(self, config: Config, folder: Path) -> float:
-        from sparcode.index.build import build_index
+        from sparcode.build.job import build_index
 
         train_run(self.data, folder, config, baselines=False, device=self.device.type, progress=False)
         return float(build_index(folder)["validation_ndcg@10_rescored"])

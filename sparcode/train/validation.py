@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparcode.index.transitions import Transitions
+from sparcode.build.items.transitions import Transitions
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.seeding import generator
 from sparcode.types import EvaluationSet

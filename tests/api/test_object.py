@@ -19,8 +19,8 @@ import pyarrow
 import pytest
 
 from sparcode import SparCode, __version__
+from sparcode.build.job import build_index
 from sparcode.errors import QueryError, RunError
-from sparcode.index.build import build_index
 from tests.worlds import random_pipeline
 
 

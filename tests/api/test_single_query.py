@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparcode import SparCode
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -189,7 +189,7 @@ def test_the_first_allowed_hits_keep_their_order(cold_items):
 
 
 def test_reach_counts_the_lists_that_hold_an_item(cold_withheld, run, rows):
-    from sparcode.index.searcher import open as open_searcher
+    from sparcode.query.search.searcher import open as open_searcher
 
     index = open_searcher(run.index_folder).index
     mask = cold_withheld.withheld_items(run.dataset)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparcode.build.score.scoring import CodeScorer
 from sparcode.errors import DataError
-from sparcode.index.codes import decode
 from sparcode.index.layout import Family, make_index
-from sparcode.index.scoring import CodeScorer
 from sparcode.index.store import publish
+from sparcode.query.codes import decode
 from sparcode.retrievers.exact import ExactRetriever
 
 ROOT = Path(__file__).resolve().parents[2]

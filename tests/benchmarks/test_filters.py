@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from sparcode.data.attribute_columns import compile_attributes
-from sparcode.index.attributes import AttributeFilter
-from sparcode.index.filters import ItemSet
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.attributes import AttributeFilter
+from sparcode.query.filters import ItemSet
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.types import Hits
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparcode.index import searcher
+from sparcode.query.search import searcher
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparcode.index.layout import composite
-from sparcode.index.pipeline import Pipeline
+from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 
 

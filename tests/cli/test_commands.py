@@ -241,7 +241,7 @@ def test_an_index_that_was_not_built(planted: Path, tiny_run: TinyRun, tmp_path:
 
 
 def test_data_generate_writes_a_world_that_opens(tmp_path: Path) -> None:
-    from sparcode.data.scale_world import ScaleWorld
+    from sparcode.scale.world.world import ScaleWorld
 
     sizes = ["--items", 200, "--users", 40, "--events", 8, "--interaction", 1]
     output("data", "generate", *sizes, "--seed", 3, "--out", tmp_path / "world")

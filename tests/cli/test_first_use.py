@@ -22,7 +22,7 @@ def of_another_library(values):
 
 def benchmark_run(folder, json=None, progress=None):
     # In place of the measurement, which compiles some hundred kernels: one of ours and one of another library.
-    from sparcode.index.best import insert_best
+    from sparcode.query.search.best import insert_best
     with run.one_thread() as how:
         assert insert_best(np.empty(3, np.int32), np.empty(3, np.float32), 0, 1, 1.0) == 1
         assert of_another_library(np.ones(1000, np.float32)) == 1000

@@ -21,7 +21,7 @@ from sparcode.data.conditions import LONGEST, parse_condition
 from sparcode.data.dataset import load_dataset
 from sparcode.data.rows import rows_where
 from sparcode.errors import DataError
-from sparcode.index.attributes import AttributeFilter
+from sparcode.query.attributes import AttributeFilter
 
 SIGNS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

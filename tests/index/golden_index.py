@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from sparcode.index.layout import Family, Index, make_index, pack
-from sparcode.index.searcher import Searcher
 from sparcode.index.store import publish
+from sparcode.query.search.searcher import Searcher
 
 GOLDEN = Path(__file__).parent / "golden"
 ITEMS, CODEWORDS, LEARNED = 40, 4, 8

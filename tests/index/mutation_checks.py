@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import CorruptIndexError
-from sparcode.index import store_format, store_receipts
-from sparcode.index.kernels import BUCKETS
 from sparcode.index.layout import Index
-from sparcode.index.searcher import Scratch, Searcher
+from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index
-from tests.index import reference
+from sparcode.index.store import receipts as store_receipts
+from sparcode.query.search.kernels import BUCKETS
+from sparcode.query.search.searcher import Scratch, Searcher
 from tests.index.golden_index import QUERIES
 from tests.index.mutations import Case, Change, Changes, Place, golden_files
+from tests.query import reference
 
 NAMED = re.compile(r"(CURRENT|manifests(/\S+\.json)?|segs(/s[0-9a-f]{16}(/\w+\.bin)?)?) is damaged: ")
 LONGEST_MESSAGE = 1000

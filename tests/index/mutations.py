@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sparcode.index.store_format import DTYPES, digest, encode_current
+from sparcode.index.store.format import DTYPES, digest, encode_current
 from tests.index.golden_index import GOLDEN
 
 GENERATION = 1

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from sparcode.index.encoder_codes import half_distances, nearest_words, smallest
-from sparcode.index.encoder_math import kernel
 from sparcode.index.encoder_tiles import LANES, tile_distances
+from sparcode.query.encoder.codes import half_distances, nearest_words, smallest
+from sparcode.query.encoder.math import kernel
 
 
 @njit(fastmath={"contract"})

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparcode.index import layout, store_format
-from sparcode.index.searcher import Searcher
+from sparcode.index import layout
+from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index
+from sparcode.query.search.searcher import Searcher
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "index-format.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparcode.index import store_format
-from sparcode.index.searcher import Searcher
+from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index, publish
+from sparcode.query.search.searcher import Searcher
 from tests.index.golden_index import FAMILIES, GOLDEN, HEADER, ITEMS, SCALE, answers, golden_index
 
 

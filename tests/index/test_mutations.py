@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sparcode.index.layout import Index
-from sparcode.index.searcher import Searcher
+from sparcode.query.search.searcher import Searcher
 from tests.index.mutation_checks import Bench, Failure
 from tests.index.mutations import ACCIDENTS, FORGERIES, KINDS, MANIFEST, Case, Place, case, golden_files
 

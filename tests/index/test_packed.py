@@ -8,7 +8,7 @@ from numba import njit, typeof
 
 from sparcode.index.arrays import read_only
 from sparcode.index.packed import pack, unpacked
-from sparcode.index.prepared import entry_of
+from sparcode.query.search.prepared import entry_of
 
 
 @njit

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from sparcode.errors import CorruptIndexError, IndexMismatchError
-from sparcode.index import layout, store_format
+from sparcode.index import layout
 from sparcode.index.layout import Family, Index, LayoutError, make_index, pack
+from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index, publish
 from tests.index.golden_index import GOLDEN, golden_index
 from tests.index.mutations import ARRAYS, GENERATION, MANIFEST, Forgery

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparcode.errors import CorruptIndexError, IndexMismatchError, RunError
-from sparcode.index import store_format, store_read, store_receipts
 from sparcode.index.layout import Family, Index, make_index
-from sparcode.index.searcher import Searcher
+from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index, publish
-from tests.index import reference
+from sparcode.index.store import read as store_read
+from sparcode.index.store import receipts as store_receipts
+from sparcode.query.search.searcher import Searcher
+from tests.query import reference
 
 GENERATION = 1
 

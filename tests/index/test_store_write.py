@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from sparcode.errors import RunError
-from sparcode.index import store_write
-from sparcode.index.fileops import FaultingFileOps, FileOps, RecordingFileOps, SimulatedCrash
 from sparcode.index.layout import Family, Index, make_index, pack
 from sparcode.index.store import open_index, publish
+from sparcode.index.store import write as store_write
+from sparcode.index.store.operations import FaultingFileOps, FileOps, RecordingFileOps, SimulatedCrash
 from tests.index.powerloss import Disk
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sparcode.data.features import FeatureLayout, Features
-from sparcode.index.additive_encoder import AdditiveEncoder
 from sparcode.index.arrays import read_arrays
 from sparcode.model.additive import FIRST_DECAY, LEAST_WEIGHT, AdditiveModel
+from sparcode.query.encoder.additive import AdditiveEncoder
 from sparcode.train.export import export_additive
 from tests.worlds import queries_of, tiny_config
 

@@ -12,11 +12,11 @@ from fractions import Fraction
 import numpy as np
 
 from sparcode.data.features import FeatureLayout, Features
-from sparcode.index.additive_encoder import AdditiveEncoder
 from sparcode.index.layout import Family, Index
-from sparcode.index.pipeline import Pipeline, QuerySettings
-from sparcode.index.rescorer import Rescorer
-from sparcode.index.searcher import Searcher
+from sparcode.query.encoder.additive import AdditiveEncoder
+from sparcode.query.pipeline import Pipeline, QuerySettings
+from sparcode.query.rescore.rescorer import Rescorer
+from sparcode.query.search.searcher import Searcher
 from sparcode.retrievers.additive import additive
 from sparcode.retrievers.blend import Blend, CountsPart, DensePart
 from sparcode.retrievers.content_knn import ContentKnn

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sparcode.errors import CorruptIndexError, QueryError, RunError
-from sparcode.index import additive_encoder as module
-from sparcode.index.additive_encoder import AdditiveEncoder
 from sparcode.index.arrays import export_encoder
+from sparcode.query.encoder import additive as module
+from sparcode.query.encoder.additive import AdditiveEncoder
 from sparcode.retrievers.additive import additive, open_additive_encoder
 from tests.worlds import queries_of
 

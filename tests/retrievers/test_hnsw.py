@@ -7,7 +7,7 @@ import pytest
 
 from sparcode.errors import ConfigError, MissingExtraError
 from sparcode.eval.metrics import overlap
-from sparcode.index import best
+from sparcode.query.search import best
 from sparcode.retrievers import hnsw
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HNSW_LIBRARIES, HnswRetriever

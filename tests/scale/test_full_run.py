@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from sparcode.config import updated
-from sparcode.data.scale_world import ScaleWorld
 from sparcode.errors import ConfigError, RunError
 from sparcode.index.arrays import read_arrays
-from sparcode.index.encoder import Encoder
+from sparcode.query.encoder.encoder import Encoder
 from sparcode.retrievers.registry import open_two_tower
 from sparcode.run import Run
 from sparcode.scale.content import Catalogue, sample_tables
 from sparcode.scale.full_run import Codes, dataset_of, write_full_run
 from sparcode.scale.plan import Plan
 from sparcode.scale.prepare import _train
+from sparcode.scale.world.world import ScaleWorld
 from sparcode.train.run import train_run
 
 PLAN = Plan(600, 250, 120, Codes(codewords=8, probes=4, length=32), epochs=1)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from sparcode.index.arrays import read_arrays
-from sparcode.index.encoder import Encoder
-from sparcode.index.rescorer import Rescorer
 from sparcode.model.item_tokens import unit
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.model.two_tower import TwoTowerModel
+from sparcode.query.encoder.encoder import Encoder
+from sparcode.query.rescore.rescorer import Rescorer
 from sparcode.train.export import (
     encoder_arrays,
     export_codes,

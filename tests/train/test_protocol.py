@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups
 from sparcode.data.tables import Tables
-from sparcode.index.build import build_index
 from sparcode.train.run import train_run
 from tests.conftest import TINY_SETTINGS
 

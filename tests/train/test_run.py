@@ -223,11 +223,11 @@ def test_too_few_events_are_one_line(tmp_path: Path):
 def test_trained_density_lands_near_the_target(tmp_path: Path):
     import numpy as np
 
+    from sparcode.build.job import build_index
     from sparcode.index.arrays import read_arrays
-    from sparcode.index.build import build_index
-    from sparcode.index.encoder import Encoder
-    from sparcode.index.rescorer import Rescorer
     from sparcode.quantize.product import decode
+    from sparcode.query.encoder.encoder import Encoder
+    from sparcode.query.rescore.rescorer import Rescorer
 
     config = tiny_config(**{"sparsity.target_density": 5.0, "model.heads": 1})
     run = train_run(planted_table(), tmp_path / "run", config, baselines=False, progress=False)

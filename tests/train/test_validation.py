@@ -102,7 +102,7 @@ def test_pad_histories_keeps_the_latest_events():
 
 
 def test_counted_evidence_is_added_to_the_scores_of_a_model() -> None:
-    from sparcode.index.transitions import Transitions
+    from sparcode.build.items.transitions import Transitions
     from sparcode.train.validation import EVIDENCE_WEIGHT, _evidence
 
     lists = Transitions(

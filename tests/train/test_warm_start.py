@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.errors import RunError
 from sparcode.index.arrays import read_arrays
-from sparcode.index.build import build_index
-from sparcode.index.encoder import Encoder
-from sparcode.index.rescorer import Rescorer
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.model.two_tower import TwoTowerModel
+from sparcode.query.encoder.encoder import Encoder
+from sparcode.query.rescore.rescorer import Rescorer
 from sparcode.run import Run
 from sparcode.train.checkpoint import load_best
 from sparcode.train.run import train_run

@@ -1,6 +1,6 @@
 """RQ-VAE and VQ-VAE from exported arrays: encoding and decoding without torch.
 
-Every product is summed in the order of its coordinates, in register tiles (``index/encoder_tiles``), so that the codes
+Every product is summed in the order of its coordinates, in register tiles (``encoder_tiles``), so that the codes
 of an item depend neither on its batch nor on the number of threads, bit for bit, near ties included.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import MissingExtraError
-from sparcode.index.encoder_codes import half_distances, nearest_words
 from sparcode.quantize.normalize import Normalizer
+from sparcode.query.encoder.codes import half_distances, nearest_words
 from sparcode.semantic_id.codec import BaseCodec, FitContext
 from sparcode.semantic_id.codecs.checks import DEFAULT_SIZE, fitting_size
 

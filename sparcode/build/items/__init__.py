@@ -1,0 +1,1 @@
+"""Posting lists of the item, category and segment families."""

@@ -1,0 +1,1 @@
+"""Scores of blocks of codes against all items, and what stays of them."""

@@ -1,0 +1,168 @@
+"""One block of the offline job: score some stored codes against all items, keep what may be stored, write a shard.
+
+A shard is whole or absent (temporary name, rename) and lies in a folder named after everything its content depends
+on, so a restarted job may take any shard it finds there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparcode.build.score.counts import CountScorer
+from sparcode.build.score.likelihood import LikelihoodScorer
+from sparcode.build.score.scoring import CodeScorer, ListScorer, collect_scores
+from sparcode.build.score.survivors import Survivors
+from sparcode.errors import CorruptIndexError
+from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
+from sparcode.jit import njit
+from sparcode.query.rescore.rescorer import Rescorer
+
+WARM_RUNS, WARM_LENGTH = 64, 64
+"""Items scored first: so many runs of so many, evenly spaced; more runs for longer lists."""
+
+
+class Candidates(NamedTuple):
+    """Scored pairs that may be stored, CSR over codes: ``indptr`` int64, ``items`` int32 ascending, ``values`` f32."""
+
+    indptr: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(P,) int32 row of every pair."""
+        return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Codes ``start:stop`` of ``<folder>/stored.safetensors``; small, so that it travels to other processes.
+
+    Kept are pairs with a score above the code's threshold, which stands in the same file, and the best ``floor`` pairs
+    of every code.
+    """
+
+    model: str
+    folder: str
+    start: int
+    stop: int
+    floor: int
+
+    @property
+    def path(self) -> Path:
+        """The shard file."""
+        return Path(self.folder) / f"block-{self.start:09d}-{self.stop:09d}.safetensors"
+
+
+def open_scorer(model: Path) -> ListScorer:
+    """Open the scorer that makes the lists of a model folder: the trained one, or log-frequencies (``counts``)."""
+    encoder, arrays = open_encoder_files(model, "encoder")
+    rescorer = Rescorer.open(model)
+    if rescorer.spec.get("lists", rescorer.kind) == "counts":
+        return CountScorer.open(model, rescorer.item_count)
+    scorer = CodeScorer(rescorer, arrays["codebooks"], str(encoder["quantizer"]["kind"]))
+    return scorer if rescorer.spec.get("bias") is not None else LikelihoodScorer(scorer)
+
+
+@lru_cache(maxsize=2)
+def _cached_scorer(model: str, stamp: int) -> ListScorer:
+    return open_scorer(Path(model))
+
+
+def cached_scorer(model: Path) -> ListScorer:
+    """Open the scorer of a model folder, once for all blocks of a process."""
+    # The stamp keeps a long-lived worker from using arrays of a model that was replaced meanwhile.
+    return _cached_scorer(str(model), (model / "rescorer.safetensors").stat().st_mtime_ns)
+
+
+def run_block(block: Block) -> int:
+    """Score one block and write its shard, unless a readable one is there; returns the number of pairs in it."""
+    try:
+        return len(read_arrays(block.path, verify=True)["items"])
+    except CorruptIndexError:
+        pass  # absent, or damaged by a crash of the machine: made again
+    stored = read_arrays(Path(block.folder) / "stored.safetensors")
+    codes, thresholds = (np.array(stored[name][block.start : block.stop]) for name in ("codes", "thresholds"))
+    found = score_block(cached_scorer(Path(block.model)), codes, thresholds, block.floor)
+    write_arrays(block.path, found._asdict())
+    return len(found.items)
+
+
+def read_shards(blocks: list[Block]) -> Candidates:
+    """Join the shards of consecutive blocks."""
+    parts = [read_arrays(block.path) for block in blocks]
+    lengths = [np.diff(part["indptr"]) for part in parts]
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if parts else np.zeros(1)
+    return Candidates(
+        indptr.astype(np.int64),
+        np.concatenate([part["items"] for part in parts]) if parts else np.zeros(0, np.int32),
+        np.concatenate([part["values"] for part in parts]) if parts else np.zeros(0, np.float32),
+    )
+
+
+def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float | np.ndarray, floor: int) -> Candidates:
+    """Return the pairs of codes (C, M) and all items above ``threshold``, and the best ``floor`` of each code.
+
+    ``threshold``: one for all codes or (C,) float32; inf leaves the best ``floor`` alone. Of equal values the smaller
+    item stays.
+    """
+    plan = scorer.plan(codes)
+    inner, inner_plan, shift = unshifted(scorer, plan, len(codes))
+    thresholds = np.broadcast_to(np.asarray(threshold, np.float32), len(codes))
+    survivors = Survivors(thresholds, min(floor, scorer.item_count), shift)
+    for start, stop in item_ranges(scorer.item_count, floor):
+        collect(inner, inner_plan, start, stop, survivors)
+    rows, items, values = survivors.finish()
+    order = grouped(items, scorer.item_count)
+    order = order[grouped(rows[order], len(codes))]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(codes)))]).astype(np.int64)
+    return Candidates(indptr, items[order], values[order])
+
+
+def unshifted(scorer: ListScorer, plan: Any, count: int) -> tuple[ListScorer, Any, np.ndarray]:
+    """Return the scorer of raw scores, its plan and what to subtract from them for each of ``count`` codes."""
+    if isinstance(scorer, LikelihoodScorer):
+        return scorer.inner, plan.inner, plan.log_sums
+    return scorer, plan, np.zeros(count, np.float32)
+
+
+def collect(scorer: ListScorer, plan: Any, start: int, stop: int, survivors: Survivors) -> None:
+    """Offer the raw scores of items ``start:stop`` to ``survivors``."""
+    if isinstance(scorer, CodeScorer):
+        scorer.collect(plan, start, stop, survivors)
+    else:
+        collect_scores(scorer, plan, start, stop, survivors)
+
+
+def item_ranges(item_count: int, floor: int) -> list[tuple[int, int]]:
+    """Return all items as ranges, a sample of them first when lists have a ``floor``: bars start from what it shows.
+
+    Ids ascend by popularity, so that good pairs come early by themselves; the sample guards against any other order.
+    """
+    runs = max(WARM_RUNS, -(-4 * floor // WARM_LENGTH))
+    if not floor or item_count < 16 * runs * WARM_LENGTH:
+        return [(0, item_count)]
+    starts = np.linspace(0, item_count - WARM_LENGTH, runs).astype(int).tolist()
+    sample = [(start, start + WARM_LENGTH) for start in starts]
+    gaps = [(low, high) for (_, low), (high, _) in zip(sample, sample[1:], strict=False)]
+    return sample + gaps
+
+
+@njit(cache=True, nogil=True)
+def grouped(keys: np.ndarray, size: int) -> np.ndarray:
+    """Return the stable order (P,) int64 of keys 0..size-1: a counting sort, because P is large and keys are small."""
+    starts = np.zeros(size + 1, np.int64)
+    for key in keys:
+        starts[key + 1] += 1
+    for place in range(size):
+        starts[place + 1] += starts[place]
+    order = np.empty(keys.shape[0], np.int64)
+    for place in range(keys.shape[0]):
+        order[starts[keys[place]]] = place
+        starts[keys[place]] += 1
+    return order

@@ -1,0 +1,1 @@
+"""Exact all-to-all scores of a few candidates, on plain arrays."""

@@ -1,0 +1,1 @@
+"""A planted world of any size whose right answers are known."""
