@@ -243,9 +243,9 @@ def test_one_damaged_list_is_left_to_the_accumulator(form, ids):
 @settings(max_examples=60, deadline=None)
 @given(KEYS, st.integers(1, 220))
 def test_order_best(keys, k):
-    for search in (select.order_best, select.order_best.py_func):
+    for order in (select.order_best, select.order_best.py_func):
         array, cells = np.array(keys, np.uint64), histogram()
-        found = search(array, np.empty_like(array), cells, k)
+        found = order(array, np.empty_like(array), cells, k)
         assert array[:found].tolist() == sorted(keys, reverse=True)[:k]
         assert not cells.any()
 
