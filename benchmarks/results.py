@@ -14,7 +14,6 @@ failed one is reported, does not stop the others, and is tried again by the next
 from __future__ import annotations
 
 import argparse
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -32,9 +31,10 @@ from results_grid import GRID, KINDS, Cell, Grid
 from results_report import write_report
 from shared import ROOT, Row
 
-from sparcode.errors import ConfigError, RunError, SparcodeError
+from sparcode.errors import ConfigError, SparcodeError
 from sparcode.eval.machine import git_commit
 from sparcode.files import read_json, write_json
+from sparcode.locks import locked
 
 DONE, FAILED, MISSING, STALE = "done", "failed", "missing", "stale"
 INTERRUPTED = 130
@@ -164,11 +164,7 @@ def show(cells: Sequence[Cell], work: Path) -> None:
 def only_one(work: Path) -> Iterator[None]:
     """Hold the work folder for one call at a time."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / "LOCK", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{work} is in use by another call; wait for it, or give another --work") from None
+    with locked(work / "LOCK", f"{work} is in use by another call; wait for it, or give another --work"):
         yield
 
 

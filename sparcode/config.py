@@ -7,13 +7,13 @@ configuration, in which nothing is left open, is saved with every run.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import tomllib
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sparcode.errors import ConfigError
@@ -354,10 +354,8 @@ def updated(config: Config, changes: dict[str, Any]) -> Config:
 
 def to_toml(config: Config, *, changes_only: bool = False) -> str:
     """Write a configuration as TOML; absent values are left out, and with ``changes_only`` the defaults too."""
-    lines: list[str] = []
     values = config.model_dump()
-    _write_table(lines, "", _changes(values, Config().model_dump()) if changes_only else values)
-    return "\n".join(lines).strip() + "\n"
+    return tomli_w.dumps(_present(_changes(values, Config().model_dump()) if changes_only else values))
 
 
 def known_keys() -> list[str]:
@@ -442,21 +440,12 @@ def _changes(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-def _write_table(lines: list[str], prefix: str, values: dict[str, Any]) -> None:
-    tables = {key: value for key, value in values.items() if isinstance(value, dict) and value}
-    for key, value in values.items():
-        if value is not None and not isinstance(value, dict):
-            lines.append(f"{key} = {toml_value(value)}")
-    for key, value in tables.items():
-        lines += ["", f"[{prefix}{key}]"]
-        _write_table(lines, f"{prefix}{key}.", value)
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what TOML can say: it has no word for an absent value."""
+    present = {key: _present(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in present.items() if value is not None and value != {}}
 
 
 def toml_value(value: Any) -> str:
     """Return one plain value as TOML spells it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON strings are TOML strings, but for DEL, which TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
+
+import platformdirs
 
 
 def cache_root() -> Path:
     """Return the folder of all caches; it need not exist.
 
-    ``SPARCODE_CACHE``, else ``XDG_CACHE_HOME``/sparcode, else what the system calls for: ~/.cache/sparcode, on macOS
-    ~/Library/Caches/sparcode, on Windows %LOCALAPPDATA%/sparcode/Cache. Without a home it is in the temporary folder.
+    ``SPARCODE_CACHE``, else what the system calls for (platformdirs): ``XDG_CACHE_HOME``/sparcode or ~/.cache/sparcode,
+    on macOS ~/Library/Caches/sparcode, on Windows %LOCALAPPDATA%/sparcode/Cache. Without a home it is in the temporary
+    folder.
     """
     given = os.environ.get("SPARCODE_CACHE")
     if given:
         return Path(given)
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(shared):  # its specification says to ignore others
-        return Path(shared) / "sparcode"
-    home = os.path.expanduser("~")
-    if not os.path.isabs(home):
+    try:
+        return platformdirs.user_cache_path("sparcode", appauthor=False)
+    except RuntimeError:  # its word for a home that is not known
         return temporary_root()
-    if sys.platform == "darwin":
-        return Path(home, "Library", "Caches", "sparcode")
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path(home, "AppData", "Local"), "sparcode", "Cache")
-    return Path(home, ".cache", "sparcode")
 
 
 def temporary_root() -> Path:

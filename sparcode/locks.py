@@ -1,4 +1,8 @@
-"""One process at a time: a file that is locked while work goes on; the system lets go of it when the process ends."""
+"""One process at a time: a file that is locked while work goes on; the system lets go of it when the process ends.
+
+The lock is filelock's native one of an open file: flock on POSIX, a range of one byte on Windows. Opening the file
+stays ours (``files.open_own``: no link is followed, nothing is truncated), and so does removing it.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,22 @@ from pathlib import Path
 from sparcode.errors import RunError
 from sparcode.files import open_own
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-_HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-
 
 def lock_file(path: Path) -> int:
     """Lock ``path``, created if need be and never changed, and return a descriptor; closing it lets go.
 
     BlockingIOError when another process, or this one, holds it. RunError when ``path`` is a link or no file.
     """
+    from filelock import lock_descriptor  # 30 ms that only those pay who write
+
     descriptor = open_own(path, os.O_RDWR)
     try:
-        _take(descriptor)
-    except OSError as problem:
+        if lock_descriptor(descriptor, blocking=False):
+            return descriptor
+        raise BlockingIOError(errno.EAGAIN, "the lock is held by another writer")
+    except BaseException:
         os.close(descriptor)
-        if problem.errno in _HELD:
-            raise BlockingIOError(problem.errno, "the lock is held by another writer") from None
         raise
-    return descriptor
-
-
-def _take(descriptor: int) -> None:
-    if fcntl is not None:
-        # flock, not fcntl locks: those are dropped by any close of the file in the process.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    import msvcrt
-
-    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from sparcode.files import (
     write_json,
     write_text,
 )
-from sparcode.locks import lock_file, locked
+from sparcode.locks import lock_file
 
 
 def names(folder: Path) -> list[str]:
@@ -223,13 +223,6 @@ def test_new_folders_are_synced_in_their_parents(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "sync_directory", synced.append)
     write_bytes(tmp_path / "b" / "c" / "a", b"x")
     assert synced == [tmp_path, tmp_path / "b", tmp_path / "b" / "c"]
-
-
-def test_one_process_holds_a_lock(tmp_path: Path):
-    with locked(tmp_path / "lock", "busy"), pytest.raises(RunError, match="busy"), locked(tmp_path / "lock", "busy"):
-        pass
-    with locked(tmp_path / "lock", "busy"):
-        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")

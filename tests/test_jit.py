@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -209,38 +208,6 @@ def test_a_disk_that_is_full_costs_the_entry_alone(tree, monkeypatch):
     monkeypatch.setattr(jit._Entries, "save", full)
     assert kernel(5) == 11
     assert tried
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows knows neither owners nor modes of this kind")
-def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path: Path):
-    ours = tmp_path / "ours"
-    assert folders.private_folder(ours)
-    assert stat.S_IMODE(ours.stat().st_mode) == 0o700
-    ours.chmod(0o777)
-    assert not folders.private_folder(ours)
-    (tmp_path / "link").symlink_to(tmp_path)
-    assert not folders.private_folder(tmp_path / "link")
-    (tmp_path / "file").touch()
-    assert not folders.private_folder(tmp_path / "file")
-    assert not folders.private_folder(tmp_path / "file" / "deeper")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
-@pytest.mark.parametrize(("variables", "platform", "expected"), [
-    ({"SPARCODE_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "linux", "/a"),
-    ({"XDG_CACHE_HOME": "/b"}, "linux", "/b/sparcode"),
-    ({"XDG_CACHE_HOME": "relative"}, "linux", "/home/me/.cache/sparcode"),
-    ({}, "linux", "/home/me/.cache/sparcode"),
-    ({}, "darwin", "/home/me/Library/Caches/sparcode"),
-])  # fmt: skip
-def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, variables: dict, platform: str, expected: str):
-    for name in ("SPARCODE_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(folders.sys, "platform", platform)
-    assert folders.cache_root() == Path(expected)
 
 
 def test_a_variable_that_numba_refuses_is_one_line():

@@ -83,9 +83,28 @@ def test_a_clone_named_sparcode_does_not_shadow_the_package(tmp_path: Path):
     assert found == [str(clone / "sparcode" / "__init__.py"), str(clone / "sparcode" / "errors.py")]
 
 
+def test_the_group_dev_and_the_extra_dev_are_the_same():
+    # A group cannot take in an extra, nor an extra a group, so what tests need is written twice.
+    assert PROJECT["dependency-groups"] == {"dev": PROJECT["project"]["optional-dependencies"]["dev"]}
+
+
+def test_every_pin_lies_in_its_range_and_every_range_has_a_pin():
+    packaging = pytest.importorskip("packaging.requirements")
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.lower().replace("_", "-").split("==") for line in lines if not line.startswith("#"))
+    extras = PROJECT["project"]["optional-dependencies"]
+    taken = [name for name in extras if name not in ("embed", "all")]  # what `all` installs; embed is tried by hand
+    wanted = [*PROJECT["project"]["dependencies"], *(line for name in taken for line in extras[name])]
+    assert extras["all"] == [f"sparcode[{','.join(taken)}]"]
+    for line in wanted:
+        requirement = packaging.Requirement(line)
+        pin = pins.get(requirement.name.lower().replace("_", "-"))
+        assert pin is not None, f"constraints.txt has no {requirement.name}"
+        assert pin in requirement.specifier, f"constraints.txt has {requirement.name}=={pin}; pyproject.toml: {line}"
+
+
 def test_metadata_agree():
     project = PROJECT["project"]
-    assert PROJECT["dependency-groups"]["dev"] == project["optional-dependencies"]["dev"]
     assert project["urls"]
     versions = {name.rpartition(" ")[2] for name in project["classifiers"] if name.startswith("Programming Language")}
     assert {"3.11", "3.12", "3.13", "3.14"} <= versions

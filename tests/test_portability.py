@@ -13,8 +13,9 @@ from tests.conftest import TinyRun
 
 BEFORE = """
 import sys
-import numpy, numba, pyarrow, pydantic, safetensors, logging.handlers, tempfile, subprocess, multiprocessing
-import os, types, mmap
+import numpy, numba, pyarrow, pydantic, safetensors, filelock, platformdirs  # they bring their own guards
+import logging.handlers, tempfile, subprocess, multiprocessing
+import os, mmap
 for name in {modules!r}:
     sys.modules[name] = None
 for name in {attributes!r}:
@@ -23,11 +24,6 @@ for name in {attributes!r}:
 for name in {constants!r}:
     if hasattr(mmap, name):
         delattr(mmap, name)
-held = types.ModuleType("msvcrt")
-held.LK_NBLCK = 2
-held.locked = []
-held.locking = lambda descriptor, mode, size: held.locked.append(descriptor)
-sys.modules["msvcrt"] = held
 """
 USE = """
 from sparcode.api import SparCode
