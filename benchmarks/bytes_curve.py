@@ -22,8 +22,8 @@ from sparcode.config import updated
 from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import EvaluationResult, evaluate
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
 from sparcode.files import atomic_path
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.registry import open_retriever
 from sparcode.run import Run
 

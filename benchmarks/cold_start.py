@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from cold_start_items import OF_ITEMS, measure_gain, measure_items
-from cold_start_tables import markdown_of
-from cold_start_users import measure_users
-from cold_start_values import VALUES
-from cold_start_withheld import digest, trained_cold
+from cold.items import OF_ITEMS, measure_gain, measure_items
+from cold.tables import markdown_of
+from cold.users import measure_users
+from cold.values import VALUES
+from cold.withheld import digest, trained_cold
 from shared import Results, Row, config_of, folders, label, parser_of, trained
 
 from sparcode.config import updated

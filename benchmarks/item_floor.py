@@ -19,7 +19,7 @@ from sparcode.build.job import build_index
 from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.registry import open_retriever
 from sparcode.run import Run
 

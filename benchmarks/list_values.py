@@ -40,10 +40,10 @@ from sparcode.build.stored_codes import Stored
 from sparcode.config import updated
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
 from sparcode.index.layout import Index, composite
 from sparcode.query.pipeline import Pipeline, QuerySettings
 from sparcode.query.search.searcher import Searcher
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.seeding import generator

@@ -1,6 +1,6 @@
 """Everything docs/results.md states, from one commit: what is missing is measured, then the report is written.
 
-Cells (see results_grid.py) run in processes of their own, on one thread each, two side by side by default. A finished
+Cells (see grid/cells.py) run in processes of their own, on one thread each, two side by side by default. A finished
 cell is kept under WORK/cells by the digest of its configuration and never measured again unless ``--again`` says so; a
 failed one is reported, does not stop the others, and is tried again by the next call.
 
@@ -26,9 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from results_cell import measure, record_of
-from results_grid import GRID, KINDS, Cell, Grid
-from results_report import write_report
+from grid.cells import GRID, KINDS, Cell, Grid
+from grid.measure import measure, record_of
+from grid.report import write_report
 from shared import ROOT, Row
 
 from sparcode.errors import ConfigError, SparcodeError
@@ -85,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the chosen cells with their state, and stop")
     parser.add_argument("--report", action="store_true", help="write the report from finished cells, measure nothing")
     parser.add_argument("--cell", metavar="KEY", help="measure this one cell in this process, and stop")
-    parser.add_argument(
-        "--grid", type=Path, metavar="FILE.py", help="a file that defines GRID; default results_grid.py"
-    )
+    parser.add_argument("--grid", type=Path, metavar="FILE.py", help="a file that defines GRID; default grid/cells.py")
     parser.add_argument("--work", type=Path, metavar="FOLDER", default=ROOT / "runs" / "results")
     parser.add_argument("--out", type=Path, metavar="FILE", default=ROOT / "benchmarks" / "results" / "results.json")
     parser.add_argument("--docs", type=Path, metavar="FILE", default=ROOT / "docs" / "results.md")
@@ -100,7 +98,7 @@ def _names(text: str) -> list[str]:
 
 
 def load_grid(path: Path | None) -> Grid:
-    """Return the grid of a Python file, or the one of results_grid.py."""
+    """Return the grid of a Python file, or the one of grid/cells.py."""
     if path is None:
         return GRID
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -25,8 +25,8 @@ from sparcode.eval.bootstrap import paired_difference
 from sparcode.eval.evaluate import EvaluationResult, compare, evaluate, exhaustive_sample
 from sparcode.eval.machine import one_thread
 from sparcode.eval.pairing import ordinals
-from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
 from sparcode.index.arrays import read_arrays, write_arrays
+from sparcode.retrievers.evaluation import EXHAUSTIVE, evaluation_set_of
 from sparcode.retrievers.registry import default_retrievers, open_retrievers
 from sparcode.run import Run
 

@@ -35,9 +35,9 @@ from sparcode.config import Config, updated
 from sparcode.errors import BudgetError
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
 from sparcode.files import read_json
 from sparcode.query.pipeline import Pipeline
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.run import Run
 from sparcode.types import Queries

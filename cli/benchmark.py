@@ -44,8 +44,8 @@ def benchmark_command(
         return
     if run is None:
         raise typer.BadParameter("give RUN, or --scale N,N,... and --out DIR")
-    from sparcode.eval.run import benchmark_run
     from sparcode.report.tables import benchmark_notes, benchmark_rows
+    from sparcode.retrievers.evaluation import benchmark_run
 
     # The file is written with table and plots beside it; without one they go to RUN/report.
     file = None if json in (None, STDOUT) else json

@@ -46,8 +46,8 @@ def evaluate_command(
 
     recall, NDCG, precision, hit rate, MRR and coverage, ranking the whole catalogue for every user.
     """
-    from sparcode.eval.run import evaluate_run
     from sparcode.report.tables import evaluation_notes, evaluation_rows
+    from sparcode.retrievers.evaluation import evaluate_run
     from sparcode.threads import limited
 
     if per_query is not None:

@@ -20,8 +20,8 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sparcode.build.job import build_index
-from sparcode.eval.run import evaluate_run
 from sparcode.index.arrays import read_arrays, write_arrays
+from sparcode.retrievers.evaluation import evaluate_run
 from tests.run_mutations import BINARY, MODELS, tried, use
 
 Change = Callable[[np.ndarray], np.ndarray]

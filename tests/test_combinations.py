@@ -11,8 +11,8 @@ import pytest
 from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups, write_world
-from sparcode.eval.run import evaluate_run
 from sparcode.query.pipeline import Pipeline
+from sparcode.retrievers.evaluation import evaluate_run
 from sparcode.train.run import train_run
 from tests.worlds import TINY
 

@@ -31,7 +31,7 @@ ARROWS = {
     "build": GROUND | {"jit", "data", "quantize", "index", "query", "run"},
     "query": GROUND | {"jit", "data", "quantize", "index", "run"},
     "index": GROUND | {"jit"},
-    "retrievers": GROUND | {"jit", "data", "index", "query", "build", "quantize", "eval", "run"},
+    "retrievers": GROUND | {"jit", "data", "index", "query", "build", "quantize", "eval", "report", "run"},
     "eval": GROUND | {"jit", "data", "run"},
     "report": GROUND | {"data", "eval"},
     "scale": GROUND | {"jit", "data", "quantize", "index", "query", "build", "retrievers", "eval", "report", "run"},
@@ -47,7 +47,6 @@ LAZY_ARROWS = {
     "sparcode/__init__.py": {"api", "semantic_id"},
     "sparcode/index/__init__.py": {"query"},
     "sparcode/api/model.py": {"train"},
-    "sparcode/eval/run.py": {"retrievers", "report"},
     "sparcode/semantic_id/codecs/autoencoder.py": {"train"},
 }
 
@@ -155,6 +154,67 @@ def test_arrows_inside_the_library(path: Path) -> None:
         lazy_allowed = LAZY_ARROWS.get(name_of(path), set()) if found.lazy else FORMER_PLACES.get(name_of(path), set())
         allowed = ARROWS[part] | lazy_allowed | {part, "__version__"}
         assert target in allowed, f"{name_of(path)}:{found.line} imports {found.module}: {part} may not import {target}"
+
+
+KNOWN_CIRCLES = [
+    {"sparcode.query.answer", "sparcode.query.pipeline"},
+    {"sparcode.semantic_id.embedding_files", "sparcode.semantic_id.torch_file"},
+]
+
+
+def circles_of(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of modules that reach each other: strongly connected parts of two and more (Tarjan 1972)."""
+    order: dict[str, int] = {}
+    least: dict[str, int] = {}
+    waiting: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = least[module] = len(order)
+        waiting.append(module)
+        for target in sorted(arrows[module]):
+            if target not in order:
+                visit(target)
+                least[module] = min(least[module], least[target])
+            elif target in waiting:
+                least[module] = min(least[module], order[target])
+        if least[module] == order[module]:
+            place = waiting.index(module)
+            found.append(set(waiting[place:]))
+            del waiting[place:]
+
+    for module in sorted(arrows):
+        if module not in order:
+            visit(module)
+    return [group for group in found if len(group) > 1]
+
+
+def arrows_between(paths: list[Path]) -> dict[str, set[str]]:
+    """Return module -> modules it names in imports of any kind, those in functions and for type checkers as well."""
+    names = {path: name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in paths}
+    arrows: dict[str, set[str]] = {name: set() for name in names.values()}
+    for path, name in names.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                own = parts & arrows.keys()
+                arrows[name] |= own or ({node.module} & arrows.keys())
+            elif isinstance(node, ast.Import):
+                arrows[name] |= {alias.name for alias in node.names} & arrows.keys()
+    return arrows
+
+
+def test_no_file_reaches_itself_through_imports() -> None:
+    doors = {"sparcode", "sparcode.index", "sparcode.index.pipeline"}  # they name what stands above them, lazily
+    arrows = arrows_between(source_files("sparcode", "cli"))
+    circles = circles_of({name: targets - doors for name, targets in arrows.items() if name not in doors})
+    circles = [circle for circle in circles if circle not in KNOWN_CIRCLES]
+    assert not circles, f"modules that import each other, by whatever way: {circles}"
+
+
+def test_circles_are_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+    assert sorted(map(sorted, circles_of(arrows))) == [["a", "b", "c"], ["d", "e"]]
 
 
 @pytest.mark.parametrize("path", source_files("sparcode", "cli"), ids=name_of)

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from sparcode.build.job import build_index
 from sparcode.config import Config, updated
 from sparcode.data.sources import cached
-from sparcode.eval.run import evaluate_run
 from sparcode.index.arrays import read_arrays
 from sparcode.index.layout import pack
 from sparcode.index.store import open_index, publish
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.query.pipeline import Pipeline
+from sparcode.retrievers.evaluation import evaluate_run
 from sparcode.run import Run
 from sparcode.train.run import train_run
 from sparcode.train.validation import pad_histories

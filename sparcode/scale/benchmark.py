@@ -16,7 +16,7 @@ from sparcode.run import Run
 from sparcode.scale.dense_cells import DenseCells
 from sparcode.scale.full_run import Codes
 from sparcode.scale.opening import measure_opening
-from sparcode.scale.peers import dense_peers
+from sparcode.scale.peers.registry import dense_peers
 from sparcode.scale.plan import Plan
 from sparcode.scale.prepare import Prepared, Report, prepare, world_of
 from sparcode.scale.retrieval import measure_retrieval
@@ -62,8 +62,8 @@ def run_scale_benchmark(
     sizes: Sequence[int], out: Path, *, interaction: float = 0.5, seed: int = 0, report: Report = print
 ) -> dict[str, Any]:
     """Measure worlds of the given sizes in one thread; write ``scale.json``, ``scale.md`` and plots into ``out``."""
-    from sparcode.report.scale_plots import plot_scale
-    from sparcode.report.scale_tables import scale_markdown
+    from sparcode.report.scale.plots import plot_scale
+    from sparcode.report.scale.tables import scale_markdown
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,11 @@ import numpy as np
 from sparcode.errors import MissingExtraError
 from sparcode.eval.metrics import overlap
 from sparcode.files import read_json, write_json
-from sparcode.scale.dense_peers import exact_ids
-from sparcode.scale.peer_tuning import tune
-from sparcode.scale.peers import DensePeer, dense_peers
+from sparcode.scale.peers.exact import exact_ids
+from sparcode.scale.peers.protocols import DensePeer
+from sparcode.scale.peers.registry import dense_peers
 from sparcode.scale.prepare import Prepared, Report
+from sparcode.scale.tuning import tune
 from sparcode.scale.workload import Workload
 
 CUTOFFS = (10, 100)

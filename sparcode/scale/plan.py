@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sparcode.scale.full_run import Codes
-from sparcode.scale.peers import dense_peers, measured_at, sparse_peers
+from sparcode.scale.peers.registry import dense_peers, measured_at, sparse_peers
 
 OURS = "sparcode"
 """Our engine among the sparse ones; it is timed on both query shapes under names of its own."""

@@ -11,7 +11,8 @@ import numpy as np
 from sparcode.errors import MissingExtraError
 from sparcode.eval.metrics import overlap
 from sparcode.scale.dense_cells import CUTOFFS, DenseCells
-from sparcode.scale.peers import DensePeer, SparsePeer, sparse_peers
+from sparcode.scale.peers.protocols import DensePeer, SparsePeer
+from sparcode.scale.peers.registry import sparse_peers
 from sparcode.scale.timing import RUN, Call, interleaved, rates
 from sparcode.scale.workload import SparseQueries, Workload
 

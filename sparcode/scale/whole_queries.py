@@ -14,7 +14,7 @@ from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.retrievers.ranking import empty_hits
 from sparcode.retrievers.systems import dense_stages, pipeline_stages
-from sparcode.scale.peers import DensePeer
+from sparcode.scale.peers.protocols import DensePeer
 from sparcode.scale.retrieval import SHAPES
 from sparcode.scale.timing import RUN
 from sparcode.scale.workload import Workload

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from sparcode.errors import CorruptIndexError, DataError
 from sparcode.index.arrays import read_arrays, read_metadata, write_arrays
 from sparcode.semantic_id.embeddings import Embeddings
 from sparcode.semantic_id.fusion import Fusion
+from sparcode.semantic_id.items import Items
 from sparcode.semantic_id.transforms import Transform, Unknown, open_transform
-
-if TYPE_CHECKING:
-    from sparcode.semantic_id.sources import Items
 
 FORMAT = 1
 

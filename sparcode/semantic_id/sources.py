@@ -23,6 +23,7 @@ from sparcode.errors import DataError, RunError
 from sparcode.semantic_id.behaviour import BehaviourOptions, Method, item_vectors
 from sparcode.semantic_id.embeddings import Embeddings
 from sparcode.semantic_id.fusion import Fusion, How, Part
+from sparcode.semantic_id.items import Items
 from sparcode.semantic_id.recipe import Recipe
 from sparcode.semantic_id.transforms import FeatureTransform, TextTransform, Transform, Unknown, filled
 from sparcode.wording import warn
@@ -55,18 +56,6 @@ class Sources:
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     behaviour_options: BehaviourOptions = field(default_factory=BehaviourOptions)
-
-
-@dataclass(frozen=True)
-class Items:
-    """``ids``: the items to embed. ``table``: row i belongs to item i; None where there are only interactions.
-
-    ``data``: what ``load_dataset`` reads, None when a table of items alone was given.
-    """
-
-    ids: IdMap
-    table: pa.Table | None
-    data: Any | None
 
 
 def embed(items: Any, sources: Sources) -> tuple[Embeddings, dict[str, Any]]:

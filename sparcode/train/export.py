@@ -15,8 +15,8 @@ from sparcode.config import Config
 from sparcode.data.dataset import Dataset
 from sparcode.index.arrays import export_encoder, write_arrays
 from sparcode.model.additive import AdditiveModel
-from sparcode.model.mixture import MixtureScorer
-from sparcode.model.scorers import PerceptronScorer
+from sparcode.model.scorers.base import PerceptronScorer
+from sparcode.model.scorers.mixture import MixtureScorer
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.query.rescore.item_vectors import stored_arrays
 from sparcode.train.batches import epoch_batches

@@ -251,7 +251,7 @@ def test_options_of_train_are_what_they_should_be(options: dict[str, Any], messa
 
 def test_what_works_on_a_run_says_what_it_expects(tiny_run: TinyRun, tmp_path: Path) -> None:
     from sparcode.build.job import build_index
-    from sparcode.eval.run import evaluate_run
+    from sparcode.retrievers.evaluation import evaluate_run
     from sparcode.run import Run
     from sparcode.train.tune import tune
 

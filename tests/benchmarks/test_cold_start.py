@@ -30,22 +30,22 @@ def cold(script):
 
 @pytest.fixture(scope="module")
 def cold_withheld(script):
-    return script("cold_start_withheld")
+    return script("cold.withheld")
 
 
 @pytest.fixture(scope="module")
 def cold_items(script):
-    return script("cold_start_items")
+    return script("cold.items")
 
 
 @pytest.fixture(scope="module")
 def cold_users(script):
-    return script("cold_start_users")
+    return script("cold.users")
 
 
 @pytest.fixture(scope="module")
 def cold_values(script):
-    return script("cold_start_values")
+    return script("cold.values")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sparcode.index.arrays import read_arrays
 from tests.worlds import TINY
 
 GRID = """
-from results_grid import ABLATIONS, DataSet, Grid, LEARNED_ALONE, Split, Target, Variant
+from grid.cells import ABLATIONS, DataSet, Grid, LEARNED_ALONE, Split, Target, Variant
 
 BY_TIME = {"data.split_by": "time", "data.time_cut": 0.9}
 GRID = Grid(
@@ -190,15 +190,15 @@ def test_seeds_are_pooled_users_first(results, script, copy):
     first, second = (copy.work / copy.cells[key].digest for key in (MAIN, OTHER))
     values = {name: np.array(array) for name, array in read_arrays(first / "values.safetensors").items()}
     turned = {name: array if name == "users" else array[::-1] for name, array in values.items()}
-    script("results_cell").write_arrays(second / "values.safetensors", turned)
+    script("grid.measure").write_arrays(second / "values.safetensors", turned)
     row = record(copy, MAIN) | {"seed": 1, "key": OTHER, "commits": ["other+"]}
     write_json(copy.work / "cells" / f"{copy.cells[OTHER].digest}.json", row)
-    book = script("results_figures").Book(list(copy.cells.values()), copy.work)
+    book = script("grid.figures").Book(list(copy.cells.values()), copy.work)
     found = book.paired("world", "sparcode", "two-tower")
     assert [each.seed for each in found] == ["0", "1", "all"]
     gap = values["sparcode:ndcg@10"] - values["two-tower:ndcg@10"]
     assert found[2].difference.difference == pytest.approx(gap.mean())
-    expected = script("results_figures").paired_difference((gap + gap[::-1]) / 2, np.zeros(len(gap)))
+    expected = script("grid.figures").paired_difference((gap + gap[::-1]) / 2, np.zeros(len(gap)))
     assert found[2].difference[1:3] == pytest.approx(expected[1:3])
     assert results.main([*copy.options, "--report"]) == 0
     text = (copy.folder / "r.md").read_text()
@@ -218,14 +218,14 @@ def test_an_ablation_of_a_model_trained_anew_is_stale(results, copy):
 def test_another_protocol_and_again_without_training(results, script, copy):
     split = copy.cells["split/by-time/seed-0"]
     data = Path(copy.options[copy.options.index("--data") + 1])
-    script("results_cell").measure(split, data, copy.work)
+    script("grid.measure").measure(split, data, copy.work)
     row = record(copy, split.key)
     assert {each["depth"] for each in row["results"]} == {20}
     assert "item-knn" not in {each["retriever"] for each in row["results"]}
     trained = (copy.work / split.digest / row["folder"] / "run.json").stat().st_mtime_ns
     results._forget([split], copy.work, runs=False)
     assert results.state_of(split, copy.work) == "missing"
-    again = script("results_cell").measure(split, data, copy.work)
+    again = script("grid.measure").measure(split, data, copy.work)
     assert (copy.work / split.digest / row["folder"] / "run.json").stat().st_mtime_ns == trained
     for old, new in zip(row["results"], again["results"], strict=True):
         assert old["metrics"] == new["metrics"]
@@ -238,7 +238,7 @@ def test_a_training_begun_at_another_commit_is_begun_anew(script, world, copy):
     folder = copy.work / cell.digest
     (folder / "run-00000000").mkdir(parents=True)
     write_json(folder / "training.json", {"commit": "another"})
-    module = script("results_cell")
+    module = script("grid.measure")
     module._run_of(cell, folder, world.folder / "data" / "planted")
     assert not (folder / "run-00000000").exists()
     assert read_json(folder / "training.json")["commit"] == module._commit()

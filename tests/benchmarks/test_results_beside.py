@@ -12,7 +12,7 @@ from sparcode.files import write_json
 
 @pytest.fixture(scope="module")
 def beside(script):
-    return script("results_beside")
+    return script("grid.beside")
 
 
 def cell(cut: str, density: float, gain: float, **more: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_every_measurement_of_a_peer_is_a_row(beside, tmp_path: Path):
 
 
 def test_the_report_holds_them_before_what_is_missing(beside, script, tmp_path: Path):
-    report, figures, grid = script("results_report"), script("results_figures"), script("results_grid")
+    report, figures, grid = script("grid.report"), script("grid.figures"), script("grid.cells")
     data = grid.DataSet("planted", "planted")
     planned = grid.Grid([data], [0])
     book = figures.Book(planned.cells(), tmp_path)
@@ -79,7 +79,7 @@ def test_the_report_holds_them_before_what_is_missing(beside, script, tmp_path: 
 
 
 def test_a_split_that_ranks_repeats_fits_them_too(script):
-    grid = script("results_grid")
+    grid = script("grid.cells")
     splits = {each.name: cell for each in grid.SPLITS for cell in [grid.Grid([], [], splits=[each]).cells()[0]]}
     assert splits["diginetica-gcegnn"].config.query.include_seen
     assert not splits["gowalla-lightgcn"].config.query.include_seen

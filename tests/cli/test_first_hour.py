@@ -10,11 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import sparcode.eval.run
 import sparcode.run
 import sparcode.train.run
 import sparcode.train.tune
 from sparcode.config import Config, load_config
+from sparcode.retrievers import evaluation
 from sparcode_cli.build_index import next_step
 from sparcode_cli.main import app
 from tests.conftest import TINY_SETTINGS, TinyRun
@@ -118,9 +118,9 @@ def read_only(tmp_path: Path) -> Path:
     [
         (["train", "DATA", "--out", "BLOCKED/run"], (sparcode.train.run, "load_dataset")),
         (["tune", "DATA", "--out", "BLOCKED/best.toml"], (sparcode.train.tune, "load_dataset")),
-        (["evaluate", "RUN", "--per-query", "BLOCKED/q.parquet"], (sparcode.eval.run, "evaluation_set_of")),
-        (["evaluate", "RUN", "--json", "BLOCKED/e.json"], (sparcode.eval.run, "evaluation_set_of")),
-        (["benchmark", "RUN", "--json", "BLOCKED/b.json"], (sparcode.eval.run, "evaluation_set_of")),
+        (["evaluate", "RUN", "--per-query", "BLOCKED/q.parquet"], (evaluation, "evaluation_set_of")),
+        (["evaluate", "RUN", "--json", "BLOCKED/e.json"], (evaluation, "evaluation_set_of")),
+        (["benchmark", "RUN", "--json", "BLOCKED/b.json"], (evaluation, "evaluation_set_of")),
     ],
     ids=lambda value: " ".join(value[:1] + value[-2:-1]) if isinstance(value, list) else "",
 )
@@ -159,13 +159,13 @@ def test_threads_are_an_option_and_are_checked(command: str) -> None:
 
 def test_evaluation_runs_with_the_threads_asked_for(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[int] = []
-    inner = sparcode.eval.run.evaluation_set_of
+    inner = sparcode.retrievers.evaluation.evaluation_set_of
 
     def spy(*arguments: Any) -> Any:
         found.append(torch.get_num_threads())
         return inner(*arguments)
 
-    monkeypatch.setattr(sparcode.eval.run, "evaluation_set_of", spy)
+    monkeypatch.setattr(evaluation, "evaluation_set_of", spy)
     before = torch.get_num_threads()
     result = invoke("evaluate", tiny_run.folder, "--retriever", "popular", "--threads", 2)
     assert result.exit_code == 0, result.stderr

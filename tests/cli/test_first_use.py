@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPT = """
 import sys
 import numba, numpy as np
-import sparcode.eval.run as run
+import sparcode.retrievers.evaluation as run
 from sparcode_cli.main import app
 
 @numba.njit(parallel=True)

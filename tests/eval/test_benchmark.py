@@ -10,8 +10,8 @@ from sparcode.errors import DataError, MissingExtraError
 from sparcode.eval.benchmark import EXACT, System, measure_systems
 from sparcode.eval.latency import Stages
 from sparcode.eval.operating_points import point_names, tune
-from sparcode.eval.run import benchmark
 from sparcode.retrievers import systems as systems_module
+from sparcode.retrievers.evaluation import benchmark
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.hnsw import HnswlibHnsw
 from sparcode.types import EvaluationSet, Hits, Queries

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sparcode.config import ScorerConfig
-from sparcode.model import mixture
 from sparcode.model.item_tokens import unit
-from sparcode.model.mixture import MixtureScorer
-from sparcode.model.scorers import HadamardScorer, PerceptronScorer, Scorer, build_scorer
+from sparcode.model.scorers import HadamardScorer, Scorer, build_scorer, mixture
+from sparcode.model.scorers.base import PerceptronScorer
+from sparcode.model.scorers.mixture import MixtureScorer
 
 GROUPS, POSITIONS, HEADS, CANDIDATES, ITEM_TOKENS, WIDTH, HIDDEN, ITEMS = 2, 3, 5, 7, 3, 11, 13, 17
 TEMPERATURE = 0.3

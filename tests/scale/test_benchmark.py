@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sparcode.errors import ConfigError
-from sparcode.report.scale_plots import plot_scale
-from sparcode.report.scale_tables import scale_markdown, targets_markdown
+from sparcode.report.scale.plots import plot_scale
+from sparcode.report.scale.tables import scale_markdown, targets_markdown
 from sparcode.scale import benchmark as scale
 from sparcode.scale.benchmark import benchmark_scale, sizes_of
 from sparcode.scale.full_run import Codes

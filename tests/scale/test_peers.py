@@ -10,12 +10,13 @@ import pytest
 from sparcode.errors import ConfigError, CorruptIndexError, MissingExtraError
 from sparcode.eval.metrics import overlap
 from sparcode.index.layout import pack, unpack
-from sparcode.scale import graph_peers, partition_peers
-from sparcode.scale.dense_engine import DenseEngine
-from sparcode.scale.dense_peers import exact_ids
-from sparcode.scale.peer_tuning import Point, choose, pareto, trace, tune, tune_quality
-from sparcode.scale.peers import dense_peers, measured_at, sparse_peers
-from sparcode.scale.sparse_engine import SparseEngine
+from sparcode.scale.peers import graphs as graph_peers
+from sparcode.scale.peers import partitions as partition_peers
+from sparcode.scale.peers.dense import DenseEngine
+from sparcode.scale.peers.exact import exact_ids
+from sparcode.scale.peers.registry import dense_peers, measured_at, sparse_peers
+from sparcode.scale.peers.sparse import SparseEngine
+from sparcode.scale.tuning import Point, choose, pareto, trace, tune, tune_quality
 
 LIBRARIES = {
     "hnswlib": "hnswlib",

@@ -19,10 +19,10 @@ from sparcode.build.items.lists import Neighbours
 from sparcode.build.items.transitions import Transitions
 from sparcode.build.job import build_index
 from sparcode.config import ItemFamilyConfig
-from sparcode.eval.run import evaluate_run
 from sparcode.index.arrays import read_arrays
 from sparcode.index.store import open_index
 from sparcode.query.pipeline import Pipeline, QuerySettings
+from sparcode.retrievers.evaluation import evaluate_run
 from sparcode.types import EvaluationSet
 from tests.build.items.test_lists import transitions_of
 from tests.worlds import queries_of

@@ -12,13 +12,13 @@ from sparcode.build.job import build_index
 from sparcode.build.score.scoring import CodeScorer
 from sparcode.config import Config, updated
 from sparcode.data.synthetic import planted_groups, write_world
-from sparcode.eval.run import evaluate_run
 from sparcode.model.item_tokens import unit
 from sparcode.model.sparcode import SparCodeModel
 from sparcode.query.codes import decode
 from sparcode.query.pipeline import Pipeline
 from sparcode.query.rescore import mixture as module
 from sparcode.query.rescore.rescorer import Rescorer
+from sparcode.retrievers.evaluation import evaluate_run
 from sparcode.train.export import encoder_arrays, rescorer_arrays
 from sparcode.train.run import train_run
 from tests.query.scorers import random_rescorer

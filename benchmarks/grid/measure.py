@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_grid import Cell
 from shared import THREAD_VARIABLES, Row, hold_run, trained
 from sparsity import postings_read
 
+from grid.cells import Cell
 from sparcode.build.job import build_index
 from sparcode.errors import DataError, RunError
 from sparcode.eval.evaluate import EvaluationResult, evaluate, exhaustive_sample
 from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.eval.metrics import popularity_bias
-from sparcode.eval.run import EXHAUSTIVE, evaluation_set_of
 from sparcode.files import read_json, write_json
 from sparcode.index.arrays import write_arrays
 from sparcode.query.pipeline import Pipeline
+from sparcode.retrievers.evaluation import EXHAUSTIVE, evaluation_set_of
 from sparcode.retrievers.registry import available, open_retrievers, open_two_tower
 from sparcode.run import Run
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from cold_start_values import CUTOFF, METRIC, OURS, THEIRS, evaluated, facts, values_of
 from shared import Row
 
+from cold.values import CUTOFF, METRIC, OURS, THEIRS, evaluated, facts, values_of
 from sparcode.build.job import build_index
 from sparcode.eval.evaluate import EvaluationResult
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
 from sparcode.index.arrays import Arrays, write_arrays
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.registry import available, open_retrievers
 from sparcode.run import Run
 from sparcode.types import EvaluationSet, Queries

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from results_beside import sections
-from results_cell import HNSW_FORMULA, record_of
-from results_figures import Book, Paired, figure, minutes, missed_by, reached
-from results_grid import EXHAUSTIVE, OWN, RETRIEVERS, Cell, Grid, Target
 from shared import Row, notes, table
 
+from grid.beside import sections
+from grid.cells import EXHAUSTIVE, OWN, RETRIEVERS, Cell, Grid, Target
+from grid.figures import Book, Paired, figure, minutes, missed_by, reached
+from grid.measure import HNSW_FORMULA, record_of
 from sparcode.files import read_json, write_json, write_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

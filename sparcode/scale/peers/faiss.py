@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.scale.dense_engine import DenseEngine
-from sparcode.scale.peers import load_library
+from sparcode.scale.peers.dense import DenseEngine
+from sparcode.scale.peers.protocols import load_library
 
 FILE = "index.faiss"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.scale.dense_engine import DenseEngine
-from sparcode.scale.partition_peers import probes
-from sparcode.scale.peers import Parameters, load_library
-from sparcode.scale.quiet import quiet
+from sparcode.scale.peers.dense import DenseEngine
+from sparcode.scale.peers.partitions import probes
+from sparcode.scale.peers.protocols import Parameters, load_library
+from sparcode.scale.peers.quiet import quiet
 
 _REORDER = (1, 2, 4, 8, 16, 32)
 _REORDER_COST = 30

@@ -9,7 +9,6 @@ candidate and the rest is one batched matrix product.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -133,15 +132,3 @@ class ConcatenationScorer(PerceptronScorer):
     def _pairs(self, tokens: Tensor, items: Tensor) -> Tensor:
         query_side, item_side = self._sides(tokens, items)
         return self._head(query_side + item_side[..., None, :])
-
-
-def build_scorer(config: ScorerConfig, width: int, item_tokens: int, item_count: int, temperature: float) -> Scorer:
-    """Return the scorer a configuration names; ``counts`` scores need no training and use ``dot`` for rescoring."""
-    if config.kind in ("dot", "counts"):
-        return Scorer(width, item_tokens, item_count, temperature)
-    from sparcode.model.mixture import MixtureScorer  # it derives from Scorer, so not before this module is whole
-
-    kinds: dict[str, Callable[[int, int, int, float, ScorerConfig], Scorer]] = {
-        "hadamard": HadamardScorer, "concatenation": ConcatenationScorer, "mixture": MixtureScorer,
-    }  # fmt: skip
-    return kinds[config.kind](width, item_tokens, item_count, temperature, config)

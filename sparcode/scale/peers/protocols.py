@@ -1,4 +1,4 @@
-"""The retrieval engines sparcode is compared with: what each must offer, and where it is found by name.
+"""What a retrieval engine must offer to be compared with sparcode.
 
 Dense peers answer the inner product over item vectors, sparse peers weighted sums over our own postings; no encoder is
 inside either. All use one thread: builds pin it themselves, searches are to be run inside
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -109,31 +109,6 @@ class SparsePeer(Protocol):
     def bytes(self) -> int:
         """Bytes of lists and offsets in the engine's own form."""
         ...
-
-
-def dense_peers() -> dict[str, type[DensePeer]]:
-    """Return all dense engines by name; the library of each is imported when it is built or loaded."""
-    from sparcode.scale import dense_peers, graph_peers, partition_peers, scann_peer
-
-    modules = (dense_peers, graph_peers, partition_peers, scann_peer)
-    return {kind.name: kind for module in modules for kind in module.PEERS}
-
-
-def sparse_peers() -> dict[str, type[SparsePeer]]:
-    """Return all sparse engines by name, sparcode's own among them."""
-    from sparcode.scale import bm25s_peers, seismic_peer, sparse_peers
-
-    return {kind.name: kind for module in (sparse_peers, bm25s_peers, seismic_peer) for kind in module.PEERS}
-
-
-Peer = TypeVar("Peer", type[DensePeer], type[SparsePeer])
-
-
-def measured_at(peers: dict[str, Peer], item_count: int) -> dict[str, Peer]:
-    """Return the engines that are measured on a set of this size unless others are asked for."""
-    return {
-        name: kind for name, kind in peers.items() if kind.most_items is None or item_count <= kind.most_items
-    }  # fmt: skip
 
 
 def load_library(module: str, package: str) -> ModuleType:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from results_cell import VALUES, record_of
-from results_grid import Cell, Target
 from shared import Row
 
+from grid.cells import Cell, Target
+from grid.measure import VALUES, record_of
 from sparcode.eval.bootstrap import Difference, paired_difference
 from sparcode.files import read_json
 from sparcode.index.arrays import Arrays, read_arrays

@@ -8,8 +8,8 @@ import numpy as np
 
 from sparcode.index.layout import Family, make_index, unpack
 from sparcode.query.search.searcher import Searcher
-from sparcode.scale.peers import load_library
-from sparcode.scale.sparse_engine import SparseEngine, best_of
+from sparcode.scale.peers.protocols import load_library
+from sparcode.scale.peers.sparse import SparseEngine, best_of
 
 
 class Sparcode(SparseEngine):

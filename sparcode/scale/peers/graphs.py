@@ -14,9 +14,9 @@ import numpy as np
 
 from sparcode.eval.operating_points import EF_GRID
 from sparcode.retrievers.hnsw import EF_CONSTRUCTION, LINKS
-from sparcode.scale.dense_engine import DenseEngine
-from sparcode.scale.faiss_engine import FaissEngine
-from sparcode.scale.peers import Parameters, load_library
+from sparcode.scale.peers.dense import DenseEngine
+from sparcode.scale.peers.faiss import FaissEngine
+from sparcode.scale.peers.protocols import Parameters, load_library
 
 FEW_LINKS = 16
 MOST_ITEMS = 300_000

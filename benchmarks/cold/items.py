@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cold_start_values import CACHE, METRICS, OURS, THEIRS, evaluated, facts, values_of
-from cold_start_withheld import cold_queries, withheld_items
 from shared import Row, hold_run
 
+from cold.values import CACHE, METRICS, OURS, THEIRS, evaluated, facts, values_of
+from cold.withheld import cold_queries, withheld_items
 from sparcode.build.job import build_index
 from sparcode.eval.machine import one_thread
-from sparcode.eval.run import evaluation_set_of
 from sparcode.index.arrays import write_arrays
 from sparcode.query.search.searcher import open as open_searcher
+from sparcode.retrievers.evaluation import evaluation_set_of
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.retrievers.registry import available, open_retrievers
 from sparcode.run import Run

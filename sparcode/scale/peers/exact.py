@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.scale.build_clock import BuildTime
-from sparcode.scale.dense_engine import DenseEngine
-from sparcode.scale.faiss_engine import FaissEngine
+from sparcode.scale.peers.build_clock import BuildTime
+from sparcode.scale.peers.dense import DenseEngine
+from sparcode.scale.peers.faiss import FaissEngine
 
 _FILE = "vectors.npy"
 _BLOCK_SCORES = 1 << 24

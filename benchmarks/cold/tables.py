@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from cold_start_users import SLICES, known, slice_of
-from cold_start_values import CACHE, CUTOFF, METRIC, METRICS, OURS, THEIRS, pooled
 from shared import Row, notes, table
 
+from cold.users import SLICES, known, slice_of
+from cold.values import CACHE, CUTOFF, METRIC, METRICS, OURS, THEIRS, pooled
 from sparcode.eval.bootstrap import paired_difference, percentile_intervals
 from sparcode.index.arrays import Arrays, read_arrays
 

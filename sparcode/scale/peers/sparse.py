@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from sparcode.errors import ConfigError
-from sparcode.scale.build_clock import BuildTime, timed_build
-from sparcode.scale.peers import with_overrides
+from sparcode.scale.peers.build_clock import BuildTime, timed_build
+from sparcode.scale.peers.protocols import with_overrides
 
 
 class SparseEngine:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sparcode.index.layout import unpack
-from sparcode.scale.peers import load_library
-from sparcode.scale.sparse_engine import SparseEngine
+from sparcode.scale.peers.protocols import load_library
+from sparcode.scale.peers.sparse import SparseEngine
 
 
 class Bm25s(SparseEngine):

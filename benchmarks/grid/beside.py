@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cold_start_tables import gains_text
+from cold.tables import gains_text
 from shared import Row, notes, table
 
 from sparcode.files import read_json

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.index.layout import unpack
-from sparcode.scale.peers import load_library
-from sparcode.scale.quiet import quiet
-from sparcode.scale.sparse_engine import SparseEngine
+from sparcode.scale.peers.protocols import load_library
+from sparcode.scale.peers.quiet import quiet
+from sparcode.scale.peers.sparse import SparseEngine
 
 
 class _Built(NamedTuple):

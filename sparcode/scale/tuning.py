@@ -12,7 +12,7 @@ import numpy as np
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
 from sparcode.eval.metrics import overlap
-from sparcode.scale.peers import DensePeer, Parameters
+from sparcode.scale.peers.protocols import DensePeer, Parameters
 
 Measures = Mapping[str, Callable[[np.ndarray], float]]
 """Qualities by name; each takes the ids (B, k) found for the tuning queries."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.scale.faiss_engine import FaissEngine
-from sparcode.scale.peers import Parameters
+from sparcode.scale.peers.faiss import FaissEngine
+from sparcode.scale.peers.protocols import Parameters
 
 _PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _FACTORS = (1, 2, 4, 8, 16, 32, 64)

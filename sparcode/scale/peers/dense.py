@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from sparcode.errors import ConfigError, CorruptIndexError
-from sparcode.scale import peer_folder
-from sparcode.scale.build_clock import BuildTime, timed_build
-from sparcode.scale.peers import Parameters, with_overrides
+from sparcode.scale.peers import folder as peer_folder
+from sparcode.scale.peers.build_clock import BuildTime, timed_build
+from sparcode.scale.peers.protocols import Parameters, with_overrides
 
 
 class DenseEngine:

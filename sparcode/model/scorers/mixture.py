@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparcode.config import ScorerConfig
 from sparcode.model.item_tokens import unit
-from sparcode.model.scorers import Scorer
+from sparcode.model.scorers.base import Scorer
 
 PAIRS = 1 << 16
 """Pairs (token, candidate) mixed at a time: their P_q P_c logits and hidden units should stay near the cache."""

@@ -1,0 +1,1 @@
+"""What benchmarks/cold_start.py measures: items and users that training has not seen."""
