@@ -114,7 +114,7 @@ def test_an_edit_of_the_package_itself_is_seen(tmp_path: Path):
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path).stdout.strip()
 
     assert [answer(), answer()] == [f"[1, 3, 5] {hit} sparcode.retrievers.ranking" for hit in (0, 1)]
-    best = tmp_path / "sparcode" / "index" / "best.py"
+    best = tmp_path / "sparcode" / "query" / "search" / "best.py"
     source = best.read_text()
     (changed,) = re.findall(r"def worse.*?(    return .*?\n)", source, re.DOTALL)
     best.write_text(source.replace(changed, "    return item > 1_000_000\n"))
