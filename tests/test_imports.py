@@ -62,6 +62,8 @@ OWNERS = {
         "sparcode/retrievers/ease.py()",
         "sparcode/scale/()",
     ],
+    "numba": ["sparcode/jit/"],
+    "llvmlite": ["sparcode/jit/"],
     "faiss": ["sparcode/retrievers/hnsw.py()", "sparcode/scale/()"],
     "hnswlib": ["sparcode/retrievers/hnsw.py()", "sparcode/scale/()"],
     "bm25s": ["sparcode/scale/()"],

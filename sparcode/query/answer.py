@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcode.index.arrays import read_only
-from sparcode.index.packed import pack, unpacked
 from sparcode.jit import njit
+from sparcode.jit.addresses import entry_of
+from sparcode.jit.packing import pack, unpacked
 from sparcode.query.encoder.codes import product_codes, residual_codes
 from sparcode.query.encoder.single import encode
 from sparcode.query.rescore.dot import prefetch_candidates
 from sparcode.query.rescore.rescorer import Rescorer, score_candidates
 from sparcode.query.search import kernels
 from sparcode.query.search.best import insert_best
-from sparcode.query.search.prepared import entry_of, exact_int32
+from sparcode.query.search.prepared import exact_int32
 from sparcode.query.search.searcher import Searcher
 from sparcode.types import Hits
 

@@ -3,7 +3,7 @@
 Books with many codewords come with a screen (see ``encoder.screen``); where it does not pay, its arrays are None, and
 nothing of it is compiled.
 Tokens are taken four at a time, so that they share what is read of a book; every distance is rounded as if alone, in
-the order of ``encoder_tiles.tile_distances``, with and without a screen.
+the order of ``jit.tiles.tile_distances``, with and without a screen.
 """
 
 # mypy: allow-untyped-defs
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.index.encoder_tiles import LANES, ROWS, tile_distances
+from sparcode.jit.tiles import LANES, ROWS, tile_distances
 from sparcode.query.encoder.math import dot, kernel
 from sparcode.query.encoder.screen import any_near, insert, screened
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import Arrays, open_encoder_files, read_only
-from sparcode.index.linked import plain_address, status_address
+from sparcode.jit.addresses import plain_address, status_address
 from sparcode.query.encoder import kinds
 from sparcode.query.encoder.codes import prepare_books, product_codes, residual_codes
 from sparcode.query.encoder.math import finish

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparcode.index.encoder_tiles import LANES, tile_distances
+from sparcode.jit.tiles import LANES, tile_distances
 from sparcode.query.encoder.math import add_products, dot, kernel
 
 LEAST_WORDS = 2048

@@ -8,7 +8,7 @@ The kernels of the encoder are those of ``Encoder.tokens``, called by address: t
 
 from __future__ import annotations
 
-from sparcode.index.linked import call_plain, call_status
+from sparcode.jit.addresses import call_plain, call_status
 from sparcode.query.encoder.math import kernel
 
 

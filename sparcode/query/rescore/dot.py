@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
-from sparcode.index.prefetch import LINE, prefetch
-from sparcode.jit import njit
+from sparcode.jit import njit, overload, types
+from sparcode.jit.prefetch import LINE, prefetch
 from sparcode.query.rescore.item_vectors import half_to_float
 
 AHEAD = 24

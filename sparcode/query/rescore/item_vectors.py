@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from sparcode.errors import CorruptIndexError
-from sparcode.jit import njit
+from sparcode.jit import njit, overload, types
 
 KINDS = ("float32", "float16", "int8")
 Items = np.ndarray | tuple[np.ndarray, np.ndarray]

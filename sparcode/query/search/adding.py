@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.index.prefetch import prefetch
+from sparcode.jit.prefetch import prefetch
 from sparcode.query.search.base import LOW8, U0, U1, U8, Number, compiled
 
 LARGE = 1 << 19

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.index.prefetch import prefetch_lists
+from sparcode.jit.prefetch import prefetch_lists
 from sparcode.query.search.base import Number, compiled
 from sparcode.query.search.fitting import search_fitting
 from sparcode.query.search.query import LINES

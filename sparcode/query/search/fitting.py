@@ -9,10 +9,10 @@ from __future__ import annotations
 from zlib import crc32
 
 import numpy as np
-from numba import types
 
 from sparcode.errors import SparcodeError
-from sparcode.index.linked import address_of, linked
+from sparcode.jit import types
+from sparcode.jit.addresses import address_of, linked
 from sparcode.query.search.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number, within
 from sparcode.query.search.query import largest_sum, search_bounded, sum_candidates
 

@@ -18,6 +18,7 @@ import numpy as np
 from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
 from sparcode.index.layout import Index
+from sparcode.jit.packing import pack
 from sparcode.query.search import kernels, prepared
 from sparcode.query.search.prepared import INT32, STRIDES, exact_int32
 from sparcode.types import NO_ITEM
@@ -130,9 +131,9 @@ class Searcher:
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
         try:
-            table = self._local.table
+            address, kind = self._local.address
         except AttributeError:
-            table = self._table()
+            address, kind = self._address()
         if out is None:
             # Without ``min``: a call costs as much as an array.
             width = k if 0 < k <= self.item_count else min(self._checked_k(k), self.item_count)
@@ -141,10 +142,10 @@ class Searcher:
             ids, sums, width = *out, self._checked_out(out, k)
         hidden = _NO_IDS if seen is None else exact_int32(seen)
         if allow is None and deny is None:
-            found = self._plain(table, rows, weights, hidden, ids, sums)
+            found = self._plain(address, kind, rows, weights, hidden, ids, sums)
         else:
             masks = self._mask(allow, "allow"), self._mask(deny, "deny")
-            found = prepared.masked_entry()(table, rows, weights, hidden, *masks, ids, sums)
+            found = prepared.masked_entry()(address, kind, rows, weights, hidden, *masks, ids, sums)
         if found == width:
             return ids, sums
         if not kernels.ready(found):
@@ -183,13 +184,14 @@ class Searcher:
             self._local.scratch = Scratch(self.index)
         return self._local.scratch
 
-    def _table(self) -> np.ndarray:
-        """Return this thread's addresses of index and scratch, made at its first query; loads what is compiled."""
-        scratch = self._local.owner = self.scratch()
-        arrays = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work, kernels.ENTRIES
-        self._local.table = prepared.table_of(*arrays)
+    def _address(self) -> tuple[int, Any]:
+        """Return where this thread's table of index and scratch is, and its type; made at its first query."""
+        scratch = self.scratch()
+        values = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work, kernels.ENTRIES
+        self._local.table, kind = pack(values)
+        self._local.address = self._local.table.ctypes.data, kind
         self._plain = prepared.plain_entry()
-        return self._local.table
+        return self._local.address
 
     def _in_parts(self, answer: Callable[[Scratch, int, int], int], count: int, threads: int) -> int:
         """Run ``answer(scratch, low, high)`` over 0..count in parts, one a thread; returns the first bad status or 0.

@@ -1,6 +1,6 @@
 """RQ-VAE and VQ-VAE from exported arrays: encoding and decoding without torch.
 
-Every product is summed in the order of its coordinates, in register tiles (``encoder_tiles``), so that the codes
+Every product is summed in the order of its coordinates, in register tiles (``jit.tiles``), so that the codes
 of an item depend neither on its batch nor on the number of threads, bit for bit, near ties included.
 """
 

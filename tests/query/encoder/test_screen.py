@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sparcode.query.encoder import screen as encoder_screen
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.encoder.screen import LANES, bounds, prepare_screen, screened
-from tests.index.test_encoder_tiles import in_order
+from tests.jit.test_tiles import in_order
 from tests.query.encoder.test_encoder import WIDTH, Pair
 
 

@@ -8,11 +8,10 @@ from numba import njit
 
 from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
-from sparcode.index.linked import plain_address, status_address
-from sparcode.index.packed import pack, unpacked
+from sparcode.jit.addresses import entry_of, plain_address, status_address
+from sparcode.jit.packing import pack, unpacked
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.encoder.single import encode
-from sparcode.query.search.prepared import entry_of
 from tests.query.encoder.test_encoder import FEATURES, HISTORY, ITEMS, KINDS, Pair
 
 

@@ -114,8 +114,8 @@ def uncompiled() -> Iterator[dict[str, int]]:
 
 
 def _kernel_modules() -> list[Any]:
-    prefix = "sparcode.index."
-    names = [name for name in sys.modules if name.startswith(prefix) and ("kernel" in name or "searcher" in name)]
+    others = {f"sparcode.query.search.{name}" for name in ("best", "prepared")}
+    names = [name for name in sys.modules if name.startswith("sparcode.query.search.") and name not in others]
     return [sys.modules[name] for name in names]
 
 

@@ -7,8 +7,8 @@ import pytest
 from numba import njit, typeof
 
 from sparcode.index.arrays import read_only
-from sparcode.index.packed import pack, unpacked
-from sparcode.query.search.prepared import entry_of
+from sparcode.jit.addresses import entry_of
+from sparcode.jit.packing import pack, unpacked
 
 
 @njit

@@ -11,8 +11,8 @@ import pytest
 from numba import TypingError, njit, types
 
 from sparcode.errors import SparcodeError
-from sparcode.index import linked as module
-from sparcode.index.linked import address_of, linked
+from sparcode.jit import addresses as module
+from sparcode.jit.addresses import address_of, linked
 
 VALUES = types.Array(types.int32, 1, "C", readonly=True)
 

@@ -7,6 +7,7 @@ not before a query needs it. The caller gets the address as an argument, so that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -25,6 +26,11 @@ except ImportError as problem:
         f"numba {numba.__version__} found, in which kernels cannot be called by address ({problem}); "
         "pip install 'numba<0.69'"
     ) from None
+
+
+def entry_of(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return a kernel compiled for arguments like these, to be called with arrays of the same types alone."""
+    return kernel.compile(tuple(typeof(argument) for argument in arguments))
 
 
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:

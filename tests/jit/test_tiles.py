@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from sparcode.index.encoder_tiles import LANES, tile_distances
+from sparcode.jit.tiles import LANES, tile_distances
 from sparcode.query.encoder.codes import half_distances, nearest_words, smallest
 from sparcode.query.encoder.math import kernel
 

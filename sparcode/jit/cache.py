@@ -25,18 +25,17 @@ from typing import Any
 
 from sparcode.errors import SparcodeError
 from sparcode.folders import cache_root, private_folder, temporary_root
+from sparcode.jit.library import SETTINGS, numba
 
+# Numba promises nothing about these: they are the same in 0.60 and 0.68.
 try:
-    import numba
     from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
-except ValueError as problem:  # one of its variables, such as NUMBA_NUM_THREADS=0
-    raise SparcodeError(f"numba refuses to start ({problem}); look at the variables NUMBA_* you have set") from None
+except ImportError as problem:
+    raise SparcodeError(
+        f"numba {numba.__version__} found, whose cache is another ({problem}); pip install 'numba<0.69'"
+    ) from None
 
-_SETTINGS: Any = numba.config
-if _SETTINGS.DISABLE_JIT:
-    raise SparcodeError("NUMBA_DISABLE_JIT is set, but the kernels of sparcode have to be compiled; unset it")
-
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parent.parent.parent
 # Imports of a module's own level alone: what functions and type checkers import is in no kernel.
 _IMPORTS = re.compile(r"^from (sparcode[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 _log = logging.getLogger(__name__)
@@ -198,8 +197,8 @@ def _places(source: str) -> tuple[Path, ...]:
     """Return the folders where entries of a module may lie, best first."""
     folder = os.path.dirname(os.path.abspath(source))
     own = f"{os.path.basename(folder)}_{hashlib.sha256(folder.encode()).hexdigest()[:16]}"
-    if _SETTINGS.CACHE_DIR:
-        return (Path(_SETTINGS.CACHE_DIR, own),)
+    if SETTINGS.CACHE_DIR:
+        return (Path(SETTINGS.CACHE_DIR, own),)
     places = [Path(folder, "__pycache__"), cache_root() / "kernels" / own]
     if private_folder(temporary_root()):
         places.append(temporary_root() / "kernels" / own)
@@ -212,7 +211,7 @@ def _target(source: str) -> Path | None:
     place = next((place for place in _places(source) if _is_writable(place)), None)
     if place is None or temporary_root() in place.parents:
         kept = "nowhere" if place is None else f"in {temporary_root()}"
-        wanted = _SETTINGS.CACHE_DIR
+        wanted = SETTINGS.CACHE_DIR
         why = f"NUMBA_CACHE_DIR={wanted} cannot" if wanted else f"neither the package nor {cache_root()} can"
         _warn_once(f"compiled kernels are kept {kept}: {why} be written")
     return place

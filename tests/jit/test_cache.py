@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sparcode import folders, jit
+from sparcode import folders
+from sparcode.jit import cache as jit
 
 CALLER = """
 from sparcode.jit import njit
@@ -24,6 +25,7 @@ from sparcode.called import factor
 def scaled(x):
     return factor(x) + 1
 """
+PACKAGE = Path(jit.__file__).parent.parent
 WRITABLE = jit._is_writable.__wrapped__
 CALLED = "from numba import njit\n\n@njit\ndef factor(x):\n    return {} * x\n"
 
@@ -37,7 +39,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "called.py").write_text(CALLED.format(2))
     monkeypatch.setattr(jit, "_ROOT", package.parent)
     monkeypatch.setattr(jit, "_told", [])
-    monkeypatch.setattr(jit._SETTINGS, "CACHE_DIR", "")
+    monkeypatch.setattr(jit.SETTINGS, "CACHE_DIR", "")
     monkeypatch.setenv("SPARCODE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -100,7 +102,7 @@ def test_an_edit_behind_two_imports_is_seen(tree: Path, monkeypatch: pytest.Monk
 
 
 def test_an_edit_of_the_package_itself_is_seen(tmp_path: Path):
-    shutil.copytree(Path(jit.__file__).parent, tmp_path / "sparcode", ignore=shutil.ignore_patterns("*.nb[ic]"))
+    shutil.copytree(PACKAGE, tmp_path / "sparcode", ignore=shutil.ignore_patterns("*.nb[ic]"))
     script = (
         "import numpy as np; from sparcode.retrievers.ranking import sort_heap as kernel\n"
         "ids, scores = np.array([5, 3, 1], np.int32), np.array([1, 2, 3], np.float32)\n"
@@ -122,8 +124,7 @@ def test_an_edit_of_the_package_itself_is_seen(tmp_path: Path):
 
 
 def test_modules_of_the_package_import_in_a_way_that_digests_see():
-    root = Path(jit.__file__).parent
-    for path in root.rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         assert not re.findall(r"^(?:import sparcode|from \.)", path.read_text(), re.MULTILINE), path
 
 
@@ -217,7 +218,7 @@ def test_a_variable_that_numba_refuses_is_one_line():
 
 
 def test_a_folder_of_the_users_that_cannot_be_written_is_named(tree, monkeypatch, caplog):
-    monkeypatch.setattr(jit._SETTINGS, "CACHE_DIR", str(tree.parent / "given"))
+    monkeypatch.setattr(jit.SETTINGS, "CACHE_DIR", str(tree.parent / "given"))
     read_only(monkeypatch, tree.parent)
     with caplog.at_level(logging.WARNING):
         assert fresh(tree, monkeypatch)(5) == 11
