@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"torch", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
+HEAVY = {"torch", "lark", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydantic", "rich"}
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
@@ -70,6 +70,7 @@ OWNERS = {
     "scann": ["sparcode/scale/()"],
     "seismic": ["sparcode/scale/()"],
     "usearch": ["sparcode/scale/()"],
+    "lark": ["sparcode/data/where/grammar.py()"],
     "matplotlib": ["sparcode/report/()"],
     "onnx": ["sparcode/train/onnx_graph.py()"],
     "onnxruntime": ["sparcode/train/export_onnx.py()"],

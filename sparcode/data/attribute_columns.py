@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 
 from sparcode.data.attributes import TEXTUAL, Attribute, ItemAttributes
 from sparcode.data.columns import find_id_column
-from sparcode.data.conditions import Term, parse_condition
 from sparcode.data.ids import IdMap
 from sparcode.data.joins import SHORT, align, is_long, is_piped
 from sparcode.data.metadata import is_list, is_mostly_numbers, is_number, is_text, numbers, plain_array
 from sparcode.data.plain_types import type_name
-from sparcode.errors import DataError
+from sparcode.data.where.grammar import is_nameable
 from sparcode.wording import warn
 
 _EXACT = 2.0**53
@@ -117,7 +116,7 @@ def overlaid(old: ItemAttributes, new: ItemAttributes, replaced: np.ndarray) -> 
 def _unusable(name: str, array: pa.Array) -> str | None:
     """Tell why no condition can ask for a column, None if one can."""
     kind, inner = array.type, array.type
-    if not _can_be_named(name):
+    if not is_nameable(name):
         return "its name cannot stand in a condition"
     if array.null_count == len(array):
         return "empty"
@@ -131,13 +130,6 @@ def _unusable(name: str, array: pa.Array) -> str | None:
     dated = pa.types.is_date(inner) or pa.types.is_timestamp(inner)
     simple = is_text(inner) or is_number(inner) or pa.types.is_boolean(inner) or (dated and inner is kind)
     return None if simple else f"type {type_name(kind)}"
-
-
-def _can_be_named(name: str) -> bool:
-    try:
-        return parse_condition(f"{name}=x") == [Term(name, "=", "x")]
-    except DataError:
-        return False
 
 
 def _list_cells(array: pa.Array) -> Cells:

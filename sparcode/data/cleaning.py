@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,10 @@ from sparcode.config import DataConfig
 from sparcode.data.columns import find_columns
 from sparcode.data.comparison import printed_as
 from sparcode.data.interactions import Interactions, build_interactions, other_time_columns
-from sparcode.data.rows import rows_where
 from sparcode.data.times import could_be_times
+from sparcode.data.where.form import terms_of
+from sparcode.data.where.grammar import parse_condition
+from sparcode.data.where.rows import rows_where
 from sparcode.errors import DataError
 from sparcode.wording import warn
 
@@ -56,8 +57,9 @@ def ignored_columns(names: Sequence[str], columns: Mapping[str, str], config: Da
     """Return the columns that nothing reads: neither --where nor a role; a split where the split is not by it."""
     unread = {name for role, name in columns.items() if role == "split" and config.split_by != "column"}
     known = set(columns.values()) - unread
-    asked = config.where or ""
-    return [name for name in names if name not in known and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked)]
+    if config.where:
+        known |= {term.column for term in terms_of(parse_condition(config.where, names))}
+    return [name for name in names if name not in known]
 
 
 def drop_low_ratings(events: Interactions, min_rating: float) -> Interactions:

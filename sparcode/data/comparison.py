@@ -18,6 +18,8 @@ import numpy as np
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,4})?", re.ASCII)
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
 _INFINITE |= {name.replace("inf", "infinity"): value for name, value in _INFINITE.items()}
+TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+"""How a truth value may be written, in lower case."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,7 +1,8 @@
 """Conditions on the attributes of items, such as ``genres=Comedy and year>=1990``, as sets of items.
 
-The language is that of the rows that training keeps (``data/conditions.py``): of a list ``=`` means that it contains
-the value, ``!=`` that it does not, and an item whose value is missing satisfies no comparison.
+The language is that of the rows that training keeps (``data/where``): of a list ``=`` and ``in`` mean that it contains
+a value, ``!=`` and ``not in`` that it contains none; an item whose value is missing satisfies no comparison, and so
+every ``not`` of one.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 
 from sparcode.data.attributes import Attribute, ItemAttributes
-from sparcode.data.comparison import Bound, number_bound, time_bound
-from sparcode.data.conditions import TRUTH, Term, nearest, not_comparable, parse_condition, shown, unknown_column
+from sparcode.data.comparison import TRUTH, Bound, number_bound, time_bound
+from sparcode.data.where.form import NOT_IN, ONE_BY_ONE, Term, evaluate, terms_of
+from sparcode.data.where.grammar import parse_condition
+from sparcode.data.where.messages import at, meant_as_list, nearest, not_comparable, shown, unknown_column
 from sparcode.errors import DataError, QueryError
 from sparcode.query.filters import ItemSet
 from sparcode.wording import warn
@@ -23,6 +28,7 @@ CACHE_BYTES = 64_000_000
 _LARGEST_CACHE = 64
 _SMALLEST_CACHE = 4
 _SEARCHED = 5000
+_NOTED = 5
 _KINDS = {"number": "a number", "time": "a time", "truth": "true or false", "text": "text", "list": "a list"}
 
 
@@ -56,20 +62,22 @@ class AttributeFilter:
                 self._recent.popitem(last=False)
         return found
 
-    def _mask(self, condition: str) -> np.ndarray:
+    def _mask(self, text: str) -> np.ndarray:
+        columns, count = self.attributes.columns, self.attributes.count
         try:
-            terms = parse_condition(condition)
+            condition = parse_condition(text, [*columns, *self.attributes.skipped])
         except DataError as problem:
             raise QueryError(str(problem)) from None
-        masks = [mask_of(self._column(term), term, self.attributes.count) for term in terms]
-        return masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
+        mask = evaluate(condition, lambda term: mask_of(self._column(term), term, count))
+        _note_unknown(columns, terms_of(condition))
+        return mask
 
     def _column(self, term: Term) -> Attribute:
         columns = self.attributes.columns
         if term.column in self.attributes.skipped:
             reason = self.attributes.skipped[term.column]
             known = ", ".join(columns) or "none"
-            raise QueryError(f"where: column {term.column!r} cannot filter ({reason}); columns that can: {known}")
+            raise QueryError(f"{at(term)}: column {term.column!r} cannot filter ({reason}); columns that can: {known}")
         if term.column not in columns:
             raise QueryError(unknown_column(term, list(columns)))
         if term.column not in self._checked:
@@ -80,59 +88,72 @@ class AttributeFilter:
 
 def mask_of(attribute: Attribute, term: Term, count: int) -> np.ndarray:
     """Return (count,) bool: where one comparison holds; raises QueryError."""
-    low, high = _range(attribute, term)
-    found = attribute.items[attribute.indptr[low] : attribute.indptr[high]]
-    if term.operator != "!=":
-        mask = np.zeros(count, bool)
-        mask[found] = True
-        return mask
-    mask = np.ones(count, bool)
-    mask[found] = False
-    mask[attribute.missing] = False
+    excludes = term.operator in ("!=", NOT_IN)
+    mask = np.full(count, excludes)
+    for value in term.values:
+        low, high = _range(attribute, term, value)
+        mask[attribute.items[attribute.indptr[low] : attribute.indptr[high]]] = not excludes
+    if excludes:
+        mask[attribute.missing] = False
     return mask
 
 
-def _range(attribute: Attribute, term: Term) -> tuple[int, int]:
-    """Return which distinct values a comparison names; of ``!=`` the one it excludes."""
-    left, right = _places(attribute, term)
-    if term.operator in ("=", "==", "!="):
-        if left == right and attribute.kind in ("text", "list"):
-            _note_unknown(attribute, term)
+def _range(attribute: Attribute, term: Term, value: str) -> tuple[int, int]:
+    """Return which distinct values a comparison with one value names; of ``!=`` the one it excludes."""
+    left, right = _places(attribute, term, value)
+    if _names_values(term):
         return left, right
     if attribute.kind == "list":
-        raise QueryError(f"where: column {term.column!r} holds lists, which know = and != only, not {term.operator}")
+        known = "know =, !=, in and not in only"
+        raise QueryError(f"{at(term)}: column {term.column!r} holds lists, which {known}, not {term.operator}")
     count = len(attribute.values)
     return {"<": (0, left), "<=": (0, right), ">": (right, count), ">=": (left, count)}[term.operator]
 
 
-def _places(attribute: Attribute, term: Term) -> tuple[int, int]:
+def _names_values(term: Term) -> bool:
+    return ONE_BY_ONE.get(term.operator, term.operator) in ("=", "==", "!=")
+
+
+def _places(attribute: Attribute, term: Term, value: str) -> tuple[int, int]:
     """Return how many distinct values are less than a written one, and how many are less or equal.
 
     Raises QueryError when the column can have no such value.
     """
-    bound = _bound(attribute, term)
+    bound = _bound(attribute, term, value)
     if isinstance(bound, Bound):
         return bound.places(np.asarray(attribute.values))
     places = range(len(attribute.values))
     return bisect_left(places, bound, key=attribute.value), bisect_right(places, bound, key=attribute.value)
 
 
-def _bound(attribute: Attribute, term: Term) -> Bound | str:
+def _bound(attribute: Attribute, term: Term, value: str) -> Bound | str:
     try:
         if attribute.kind == "number":
-            return number_bound(term.value, np.asarray(attribute.values).dtype)
+            return number_bound(value, np.asarray(attribute.values).dtype)
         if attribute.kind == "time":
-            return time_bound(term.value)
+            return time_bound(value)
         if attribute.kind == "truth":
-            return str(TRUTH[term.value.lower()]).lower()
+            return str(TRUTH[value.lower()]).lower()
     except (KeyError, ValueError, OverflowError):
-        raise QueryError(not_comparable(term, _KINDS[attribute.kind])) from None
-    return term.value.strip() if attribute.kind == "list" else term.value
+        raise QueryError(not_comparable(term, value, _KINDS[attribute.kind])) from None
+    return value.strip() if attribute.kind == "list" else value
 
 
-def _note_unknown(attribute: Attribute, term: Term) -> None:
-    """Warn of a value that no item has where another one is near: it may be a slip."""
-    near = nearest(term.value, [attribute.value(place) for place in range(min(len(attribute.values), _SEARCHED))])
-    if near is not None:
-        line = f"where: no item has {term.column}={shown(term.value)}; did you mean {near!r}?"
-        warn(line, UserWarning, stacklevel=6)
+def _note_unknown(columns: Mapping[str, Attribute], terms: Iterable[Term]) -> None:
+    """Warn of values that no item has, the first few, where another one is near: they may be slips."""
+    for term, value in islice(_unknown_values(columns, terms), _NOTED):
+        attribute = columns[term.column]
+        near = nearest(value, [attribute.value(place) for place in range(min(len(attribute.values), _SEARCHED))])
+        meant = f"did you mean {near!r}?" if near else meant_as_list(term.column, value)
+        if meant:
+            warn(f"where: no item has {term.column}={shown(value)}; {meant}", UserWarning, stacklevel=4)
+
+
+def _unknown_values(columns: Mapping[str, Attribute], terms: Iterable[Term]) -> Iterator[tuple[Term, str]]:
+    for term in terms:
+        attribute = columns[term.column]
+        if attribute.kind in ("text", "list") and _names_values(term):
+            for value in term.values:
+                low, high = _places(attribute, term, value)
+                if low == high:
+                    yield term, value

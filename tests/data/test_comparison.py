@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from sparcode.config import DataConfig
 from sparcode.data.attribute_columns import compile_attributes, overlaid
-from sparcode.data.conditions import LONGEST, parse_condition
 from sparcode.data.dataset import load_dataset
-from sparcode.data.rows import rows_where
+from sparcode.data.where.rows import rows_where
 from sparcode.errors import DataError
 from sparcode.query.attributes import AttributeFilter
 
@@ -153,71 +152,3 @@ def test_numbers_of_an_earlier_run_keep_what_they_print() -> None:
     joined = overlaid(old, attributes([0, 2**64 - 1], pa.uint64()), np.array([False, True]))
     assert AttributeFilter(joined).where("x=9007199254740993").mask.tolist() == [True, False]
     assert AttributeFilter(joined).where("x=18446744073709551615").mask.tolist() == [False, True]
-
-
-HOSTILE = [
-    " " * LONGEST,
-    "a=1" + " " * 10_000 + "and" + " " * 9_000 + "b=2",
-    "a=1" + " and" * 4_000,
-    "a='" * 5_000,
-    'a="' + "'" * 10_000,
-    "a=" + "(" * 10_000,
-    "=" * 10_000,
-    "and " * 4_000,
-    "a='x and " * 2_000,
-    "a=\"x and b='y and " * 1_000,
-    "a" * 100_000,
-    "\x00=\x00",
-    "a=1 and",
-    "a=1 and ",
-    "a=1 and and b=2",
-]
-
-
-@pytest.mark.parametrize("text", ["a=1 and", "a=b AND ", "a='x' and"])
-def test_nothing_after_and(text: str) -> None:
-    with pytest.raises(DataError, match="expected COLUMN"):
-        parse_condition(text)
-
-
-TERMS = {1: 2, 4: 1, 5: 1, 11: 1}
-"""What of it is a condition after all, and of how many terms."""
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("place", range(len(HOSTILE)))
-def test_hostile_text_is_read_in_linear_time_and_refused_in_one_line(place: int) -> None:
-    if place in TERMS:
-        terms = parse_condition(HOSTILE[place])
-        assert len(terms) == TERMS[place]
-        assert all(term.column and term.value for term in terms)
-        return
-    with pytest.raises(DataError) as caught:
-        parse_condition(HOSTILE[place])
-    assert len(str(caught.value).splitlines()) == 1
-    assert len(str(caught.value)) < 400
-
-
-@pytest.mark.parametrize(
-    ("text", "terms"),
-    [
-        ("a=it's and b=2", ["a=it's", "b=2"]),
-        ("a='tis and b='x'", ["a='tis", "b=x"]),
-        ("a='x = 1 and y' AND b=2", ["a=x = 1 and y", "b=2"]),
-        ('a="" and b=2', ["a=", "b=2"]),
-        ("a=rock and roll b and c=1", None),
-        ("a=1 and bc ", None),
-        ("a=1 and b=2", ["a=1", "b=2"]),
-        ("  a b  >=  3  and\tc\n!=\n'd'  ", ["a b>=3", "c!=d"]),
-        ("band=x and brand=y", ["band=x", "brand=y"]),
-        ("a=sand and b=and1", ["a=sand", "b=and1"]),
-        ("a==1", ["a==1"]),
-        ("a='x'y", ["a='x'y"]),
-    ],
-)
-def test_grammar(text: str, terms: list[str] | None) -> None:
-    if terms is None:
-        with pytest.raises(DataError, match=r"at character \d+"):
-            parse_condition(text)
-        return
-    assert [f"{term.column}{term.operator}{term.value}" for term in parse_condition(text)] == terms
