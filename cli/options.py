@@ -64,7 +64,9 @@ Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 ItemsWhere = Annotated[
     str | None,
     typer.Option(
-        "--where", metavar="CONDITION", help="Answer only with items like this: 'genres=Comedy and year>=1990'."
+        "--where",
+        metavar="CONDITION",
+        help="Answer only with items like this: 'genres in (Comedy, Drama) and not year<1990'; also or, parentheses.",
     ),
 ]
 Allow = Annotated[
@@ -106,7 +108,10 @@ Columns = Annotated[
     ),
 ]
 Where = Annotated[
-    str | None, typer.Option("--where", metavar="CONDITION", help="Keep rows that satisfy it, e.g. in_sasrec=true.")
+    str | None,
+    typer.Option(
+        "--where", metavar="CONDITION", help="Keep rows that satisfy it: 'event in (view, buy) and not price<1'."
+    ),
 ]
 MinRating = Annotated[float | None, typer.Option("--min-rating", metavar="X", help="Keep rows rated at least X.")]
 KCore = Annotated[

@@ -146,9 +146,9 @@ class SparCode:
         candidates scored exactly, to the number of items. ``include_seen``: items of the history are answers too;
         None = as the run's configuration says (``query.include_seen``, False unless set).
 
-        Answers are items that satisfy ``where`` (e.g. ``"genres=Comedy and year>=1990"``), are in ``allow`` and not
-        in ``deny``: item ids, or masks as of ``items_where``. ``unknown``: see the class. Raises UnknownIdError and
-        QueryError with one-line messages.
+        Answers are items that satisfy ``where`` (``"genres in (Comedy, Drama) and not year<1990"``), are in ``allow``
+        and not in ``deny``: item ids, or masks as of ``items_where``. ``unknown``: see the class. Raises UnknownIdError
+        and QueryError with one-line messages.
         """
         now = self._snapshot
         how = now.settings(k, rescore, include_seen, where, allow, deny, unknown)

@@ -89,7 +89,7 @@ class AttributeFilter:
 def mask_of(attribute: Attribute, term: Term, count: int) -> np.ndarray:
     """Return (count,) bool: where one comparison holds; raises QueryError."""
     excludes = term.operator in ("!=", NOT_IN)
-    mask = np.full(count, excludes)
+    mask = np.ones(count, bool) if excludes else np.zeros(count, bool)
     for value in term.values:
         low, high = _range(attribute, term, value)
         mask[attribute.items[attribute.indptr[low] : attribute.indptr[high]]] = not excludes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sparcode.data.attribute_columns import compile_attributes
 from sparcode.data.where.rows import rows_where
-from sparcode.index.attributes import AttributeFilter
+from sparcode.query.attributes import AttributeFilter
 
 SIGNS = {
     "=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
