@@ -12,7 +12,7 @@ from .errors import training_extra
 from .output import note
 
 OutFile = Annotated[Path, typer.Option("--out", metavar="CONFIG", help="TOML file to write.", show_default=False)]
-Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials.")]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Largest number of trials, those resumed counted.")]
 System = Annotated[
     Literal["sparcode", "two-tower", "additive"], typer.Option("--system", help="What the trials train.")
 ]
@@ -40,6 +40,9 @@ def tune_command(
     """Search a configuration by validation.
 
     Trials are compared by validation NDCG@10; the best configuration is written as TOML.
+
+    To resume a search that was stopped, give the same command again: its trials are kept beside CONFIG, in
+    .trials.db (optuna), and --trials counts them too. Remove that file to begin anew.
     """
     options.require_ending(out, (".toml",), "--out")
     with training_extra():

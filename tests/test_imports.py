@@ -74,7 +74,8 @@ OWNERS = {
     "matplotlib": ["sparcode/report/()"],
     "onnx": ["sparcode/train/onnx_graph.py()"],
     "onnxruntime": ["sparcode/train/export_onnx.py()"],
-    "optuna": ["sparcode/train/tune.py()"],
+    "optuna": ["sparcode/train/tune.py()", "sparcode/train/trials.py()"],
+    "sqlalchemy": ["sparcode/train/trials.py()"],
     "pandas": ["sparcode/data/()"],
     "polars": ["sparcode/data/()"],
     "rich": [

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sparcode.config import Config, check_threads, to_toml, updated
 from sparcode.data.dataset import Dataset, load_dataset
 from sparcode.errors import ConfigError, DataError, MissingExtraError
 from sparcode.files import append_text, require_writable, write_text
+from sparcode.locks import locked
 from sparcode.train.defaults import resolve
 from sparcode.train.run import TrainingJob, require_training_pairs, resolve_device, train_run
+from sparcode.train.trials import Result, Trials, digest_of
 
 SYSTEMS = ("sparcode", "two-tower", "additive")
 Tell = Callable[[str], None]
@@ -32,8 +38,12 @@ def tune(
     A trial of ``sparcode`` trains every part, builds the index and is judged by its rescored answers; those of
     ``two-tower`` and ``additive`` train one model. The first trial is the given configuration, so the result is never
     worse on validation. Writes the best configuration to ``out`` (TOML) and every trial to
-    ``<out stem>.trials.jsonl``; returns the best. Raises ConfigError on a bad argument and DataError when the data
-    leave no validation queries. ``threads``: CPU threads, absent: as ``train.threads`` says.
+    ``<out stem>.trials.jsonl``; returns the best. ``threads``: CPU threads, absent: as ``train.threads`` says.
+
+    optuna keeps the trials in ``<out stem>.trials.db``: the same call again goes on where it was stopped, with the
+    trials it would have tried, and ``trials`` counts those of before (``minutes`` do not). Other data, another
+    configuration or another version of sparcode are another search, kept beside it. Raises ConfigError on a bad
+    argument, DataError when the data leave no validation queries, and RunError when another process is at it.
     """
     out, config = Path(out), config or Config()
     if check_threads(threads) is not None:
@@ -44,63 +54,74 @@ def tune(
         raise ConfigError(f"--trials {trials} --minutes {minutes}: expected at least one trial and more than 0 minutes")
     if system not in SYSTEMS:
         raise ConfigError(f"--system {system!r}: expected one of {', '.join(SYSTEMS)}")
-    log = out.with_suffix(".trials.jsonl")
-    for file in (out, log):
+    log, kept = out.with_suffix(".trials.jsonl"), out.with_suffix(".trials.db")
+    for file in (out, log, kept):
         require_writable(file)
     dataset = load_dataset(data, config.data, seed=config.seed)
     if dataset.validation is None or not len(dataset.validation):
         raise DataError("tuning needs validation queries: use --split-by leave-last-out, time or column")
     require_training_pairs(dataset)
     tell = progress or (lambda line: None)
-    search = _Search(data, dataset, config, system, device, log, tell)
-    best = search.run(trials, None if minutes is None else minutes * 60)
-    changed = to_toml(best, changes_only=True)
-    write_text(out, changed if changed.strip() else _NOTHING.format(log.name))
+    search = _Search(data, dataset, config, system, resolve_device(device), tell)
+    busy = f"{out} is being tuned by another process; wait for it to finish, or choose another --out"
+    with locked(out.with_suffix(".trials.lock"), busy):
+        best = search.run(log, kept, trials, None if minutes is None else minutes * 60)
+        changed = to_toml(best, changes_only=True)
+        write_text(out, changed if changed.strip() else _NOTHING.format(log.name))
     return best
 
 
 class _Search:
     def __init__(
-        self, data: Any, dataset: Dataset, config: Config, system: str, device: str, log: Path, tell: Tell
+        self, data: Any, dataset: Dataset, config: Config, system: str, device: torch.device, tell: Tell
     ) -> None:
         self.data, self.dataset, self.config, self.system, self.tell = data, dataset, config, system, tell
-        self.device, self.log = resolve_device(device), log
+        self.device = device
 
-    def run(self, trials: int, seconds: float | None) -> Config:
-        try:
-            import optuna
-        except ImportError:
-            raise MissingExtraError("optuna", "tune", "sparcode tune") from None
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            return self._search(optuna, trials, seconds)
-        finally:
-            optuna.logging.set_verbosity(verbosity)
+    def run(self, log: Path, kept: Path, trials: int, seconds: float | None) -> Config:
+        """Go on from the trials in ``kept`` until there are so many, or until the time is over; return the best."""
+        with _quiet_optuna():
+            stored = self._open(kept)
+            results = stored.results()
+            if results:
+                self.tell(f"going on after {len(results)} trials of this search in {kept}")
+            elif stored.others:
+                self.tell(f"{kept} holds the trials of {stored.others} other searches; this one begins")
+            write_text(log, "".join(map(self._line, results)))
+            end = math.inf if seconds is None else time.perf_counter() + seconds
+            while len(results) < trials and (not results or time.perf_counter() < end):
+                results.append(self._next(stored, len(results)))
+                append_text(log, self._line(results[-1]))
+        best = max(results, key=lambda result: result.metric)  # the first of equals
+        return self._with(best.changes)
 
-    def _search(self, optuna: Any, trials: int, seconds: float | None) -> Config:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.unlink(missing_ok=True)
-        started = time.perf_counter()
-        given = self._trial(0, {})
-        sampler = optuna.samplers.TPESampler(seed=self.config.seed, n_startup_trials=8)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        left = None if seconds is None else seconds - (time.perf_counter() - started)
-        if trials > 1 and (left is None or left > 0):
-            suggest = functools.partial(_suggest, config=self.config, system=self.system)
-            study.optimize(lambda trial: self._trial(trial.number + 1, suggest(trial)), trials - 1, timeout=left)
-        better = study.trials and study.best_value > given
-        return self._with(study.best_params if better else {})
+    def _open(self, kept: Path) -> Trials:
+        name = f"{self.system} {digest_of(self.dataset, self.config, self.system, self.device.type)}"
+        notes = {"data": str(self.dataset.summary["source"]), "configuration": to_toml(self.config, changes_only=True)}
+        return Trials(kept, name, self.config.seed, notes)
 
-    def _trial(self, number: int, changes: dict[str, Any]) -> float:
-        """Train one configuration, log it, and return its validation NDCG@10; trial 0 is the given one."""
+    def _next(self, stored: Trials, number: int) -> Result:
+        """Try and keep one more configuration; number 0 is the given one."""
+        if number == 0:
+            result = self._trial(0, {})
+            stored.record_given(result.metric, result.seconds)
+            return result
+        trial, changes = stored.begin(number, functools.partial(_suggest, config=self.config, system=self.system))
+        result = self._trial(number, changes)
+        stored.record(trial, result.metric, result.seconds)
+        return result
+
+    def _trial(self, number: int, changes: dict[str, Any]) -> Result:
+        """Train one configuration and tell its validation NDCG@10."""
         started = time.perf_counter()
         metric = self._train(self._with(changes))
-        line = {"trial": number, "system": self.system, "validation_ndcg@10": metric, "changes": changes}
-        line["seconds"] = round(time.perf_counter() - started, 1)
-        append_text(self.log, json.dumps(line) + "\n")
-        self.tell(f"trial {number}: validation NDCG@10 {metric:.4f} in {line['seconds']:.0f} s {changes}")
-        return metric
+        result = Result(number, metric, changes, round(time.perf_counter() - started, 1))
+        self.tell(f"trial {number}: validation NDCG@10 {metric:.4f} in {result.seconds:.0f} s {changes}")
+        return result
+
+    def _line(self, result: Result) -> str:
+        line = {"trial": result.number, "system": self.system, "validation_ndcg@10": result.metric}
+        return json.dumps(line | {"changes": result.changes, "seconds": result.seconds}) + "\n"
 
     def _with(self, changes: dict[str, Any]) -> Config:
         return updated(self.config, changes)
@@ -120,6 +141,21 @@ class _Search:
 
         train_run(self.data, folder, config, baselines=False, device=self.device.type, progress=False)
         return float(build_index(folder)["validation_ndcg@10_rescored"])
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Keep optuna's notes of every step from the terminal; how much it says is the caller's again afterwards."""
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError("optuna", "tune", "sparcode tune") from None
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _suggest(trial: Any, config: Config, system: str) -> dict[str, Any]:
