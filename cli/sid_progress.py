@@ -10,51 +10,47 @@ from .output import note
 if TYPE_CHECKING:
     from rich.console import Console
 
+_TASK = "fit"
 LINE_EVERY = 10
 """Epochs between two lines where stderr is no terminal."""
 
 
 class FitProgress:
-    """A rich progress bar on the stderr of a terminal; elsewhere a line every ten epochs, as training has them.
+    """A progress bar on the stderr of a terminal; elsewhere a line every ten epochs, as training has them.
 
     ``quiet``: nothing at all. Use it as a context: the terminal is left as it was, whatever happens.
     """
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from sparcode.progress import Bars
 
-        self._quiet, self._console = quiet, console or Console(stderr=True)
-        self._shown = self._console.is_terminal and not quiet
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-            console=self._console, transient=False, disable=not self._shown,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=None, note="")
+        self._quiet, self._bars, self._trains = quiet, Bars(not quiet, console), False
 
     def __enter__(self) -> FitProgress:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._bar.update(self._task, description="fitted", total=1, completed=1)
-        self._bar.stop()
+            self._bars.finish(_TASK, "fitted")
+        self._bars.close()
 
     def stage(self, name: str) -> None:
         """Show what begins; how long it takes is not known."""
-        self._bar.update(self._task, description=name)
-        if self._bar.tasks[0].total is not None:  # epochs are over, early or not
-            self._bar.update(self._task, completed=self._bar.tasks[0].total)
+        if self._trains:  # epochs are over, early or not
+            self._bars.finish(_TASK, name)
+        else:
+            self._bars.update(_TASK, text=name)
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Show a finished epoch; ``entry`` as ``train.item_autoencoder`` reports it."""
+        self._trains = True
         done, total = entry["epoch"] + 1, entry["epochs"]
-        self._bar.update(self._task, total=total, completed=done, note=f"epoch {done}/{total} {figures(entry)}")
-        if not self._shown and not self._quiet and (done % LINE_EVERY == 0 or done == total):
-            note(f"epoch {done}/{total} {figures(entry)}")
+        shown = f"epoch {done}/{total} {figures(entry)}"
+        self._bars.update(_TASK, done=done, total=total, note=shown)
+        if not self._bars.shown and not self._quiet and (done % LINE_EVERY == 0 or done == total):
+            note(shown)
 
 
 def figures(entry: dict[str, Any]) -> str:

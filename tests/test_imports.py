@@ -17,7 +17,7 @@ HEAVY = {"torch", "lark", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydant
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
-GROUND = {"types", "errors", "wording", "config", "seeding", "files", "folders", "locks", "threads"}
+GROUND = {"types", "errors", "wording", "config", "seeding", "files", "folders", "locks", "progress", "threads"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "config_keys": {"config", "errors"},
@@ -78,15 +78,7 @@ OWNERS = {
     "sqlalchemy": ["sparcode/train/trials.py()"],
     "pandas": ["sparcode/data/()"],
     "polars": ["sparcode/data/()"],
-    "rich": [
-        "sparcode/train/()",
-        "sparcode/build/()",
-        "sparcode/query/()",
-        "sparcode/report/()",
-        "sparcode/data/()",
-        "sparcode/eval/()",
-        "cli/sid_progress.py()",
-    ],
+    "rich": ["sparcode/progress.py()", "sparcode/report/()"],
     "pickle": [],
     "typer": ["cli/"],
     "ir_measures": [],

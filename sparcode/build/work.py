@@ -9,6 +9,7 @@ from pathlib import Path
 from sparcode.build.code_blocks import Progress
 from sparcode.files import make_folder, own_folder
 from sparcode.locks import locked
+from sparcode.progress import Bars
 
 
 @contextmanager
@@ -29,12 +30,5 @@ def reporter(progress: bool | Progress) -> Iterator[Progress]:
     elif callable(progress):
         yield progress
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = (TextColumn("scoring codes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("blocks", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with Bars() as bars:
+            yield lambda done, total: bars.update("scoring codes", done=done, total=total, note=f"{done}/{total}")

@@ -53,12 +53,12 @@ def test_a_terminal_shows_stages_and_epochs() -> None:
         progress.stage("reading embeddings")
         progress.stage("fitting rq-vae")
         progress.epoch(ENTRY)
-        progress._bar.refresh()
+        progress._bars.rich.refresh()
         assert "fitting rq-vae" in shown(console)
         assert f"epoch 5/30 {figures(ENTRY)}" in shown(console)
-        assert (progress._bar.tasks[0].completed, progress._bar.tasks[0].total) == (5, 30)
+        assert (progress._bars.rich.tasks[0].completed, progress._bars.rich.tasks[0].total) == (5, 30)
         progress.stage("encoding items")  # training stopped early
-        assert progress._bar.tasks[0].completed == 30
+        assert progress._bars.rich.tasks[0].completed == 30
     assert shown(console).rstrip("\n\x1b[?25h").splitlines()[-1].lstrip("\x1b[2K\r").startswith("fitted")
 
 
