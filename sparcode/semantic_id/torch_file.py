@@ -5,6 +5,11 @@ description is a program for the pickle machine, which may call anything; here i
 and interpreted by a machine of our own, which knows containers, numbers, text, and the four constructors below.
 Everything else in the file, a class or a function by name, is refused. So a file of weights is read, and a file that
 wants to run something is an error.
+
+Why not ``torch.load(weights_only=True)``: the base install, which has no torch (hundreds of megabytes), reads
+embeddings, fits tokenizers and serves item ids. Before torch 2.6, and older ones are allowed here, ``weights_only``
+could be made to run code (CVE-2025-32434). It refuses files of pickle protocol 4, which are read here. And storages are
+mapped here, so a large matrix stays on disk. Tests hold this reader against torch's.
 """
 
 from __future__ import annotations
@@ -223,7 +228,7 @@ class _Machine:
         if 0 not in shape and last >= len(storage.array):
             raise ValueError(f"a tensor that ends at {last + 1:,} of a storage of {len(storage.array):,}")
         if 0 in shape:
-            return np.zeros(shape, storage.array.dtype)
+            return np.zeros(shape, np.float32 if storage.is_bfloat16 else storage.array.dtype)
         if math.prod(shape) > len(storage.array):
             raise ValueError(f"an expanded tensor of shape {shape}; save tensor.contiguous()")
         item = storage.array.dtype.itemsize

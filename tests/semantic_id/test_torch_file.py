@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
+import tempfile
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sparcode.errors import DataError
 from sparcode.semantic_id.embeddings import read_embeddings
@@ -69,6 +74,84 @@ def test_containers_are_named_by_dots(tmp_path: Path) -> None:
     assert set(found) == {"state.weight", "state.bias", "parts.0", "parts.1.0", "ids", "names", "size"}
     assert np.array_equal(found["parts.1.0"], X + 1)
     assert found["ids"] == [4, 5, 6, 7, 8]
+
+
+DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+)  # fmt: skip
+VIEWS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
+    lambda x: x, lambda x: x.T, lambda x: x[1:], lambda x: x[:, ::2], lambda x: x[0], lambda x: x[:0],
+    torch.nn.Parameter,
+)  # fmt: skip
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="."), min_size=1, max_size=8)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> torch.Tensor:
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    values = torch.from_numpy(np.random.default_rng(draw(st.integers(0, 99))).normal(size=shape) * 50)
+    dtype = draw(st.sampled_from(DTYPES))
+    view = draw(st.sampled_from(VIEWS if dtype.is_floating_point else VIEWS[:-1]))
+    return view(values.to(dtype))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | NAMES
+CONTENTS = st.recursive(
+    tensors() | SCALARS | st.lists(st.integers(-(2**70), 2**70), min_size=1) | st.lists(NAMES, min_size=1),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(NAMES, inner, max_size=3)
+        | st.dictionaries(NAMES, inner, max_size=3).map(OrderedDict)
+    ),
+    max_leaves=8,
+)
+
+
+def expected(content: Any, name: str = "") -> dict[str, Any]:
+    """Return the tensors and lists of what torch read, by dotted name."""
+    if isinstance(content, torch.Tensor):
+        tensor = content.detach()
+        return {name or "tensor": (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()}
+    if isinstance(content, list | tuple) and {type(value) for value in content} in ({str}, {int}):
+        return {name or "list": list(content)}
+    parts = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, list | tuple)
+        else ()
+    )
+    found: dict[str, Any] = {}
+    for key, value in parts:
+        found |= expected(value, f"{name}.{key}" if name else str(key))
+    return found
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(CONTENTS)
+def test_whatever_torch_reads_is_read_equally(content: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = saved(Path(folder, "e.pt"), content)
+        wanted = expected(torch.load(file, weights_only=True))
+        found = read_tensors(file)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            if isinstance(value, list):
+                assert found[name] == value
+            else:
+                assert found[name].dtype == value.dtype
+                np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("content", [Path("a"), {"f": print}, torch.nn.Linear(2, 2), {"r": np.random.default_rng()}],
+                         ids=["object", "function", "module", "generator"])  # fmt: skip
+def test_what_torch_refuses_is_refused(tmp_path: Path, content: object) -> None:
+    file = saved(tmp_path / "e.pt", content)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    refused(file, "not executed")
 
 
 def test_a_state_dict_of_a_module(tmp_path: Path) -> None:
