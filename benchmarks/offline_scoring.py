@@ -107,7 +107,10 @@ def torch_hadamard(rescorer: Rescorer, scorer: CodeScorer, codes: np.ndarray) ->
 
     vectors, books = torch.from_numpy(decode(codes[:8192], scorer.codebooks, "product")), torch.tensor(scorer.codebooks)
     items, kc = torch.tensor(rescorer.flat[:8]), rescorer.item_tokens_per_item
-    first, bias, out = (torch.tensor(x) for x in (rescorer.item_weight, rescorer.first_bias, rescorer.out_weight))
+    first, bias, out = (
+        torch.tensor(x)
+        for x in (rescorer.perceptron.item_weight, rescorer.perceptron.first_bias, rescorer.perceptron.out_weight)
+    )
 
     def naive(kind: torch.dtype) -> int:
         products = (vectors.to(kind).repeat(1, kc)) * items[0].to(kind)

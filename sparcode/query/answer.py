@@ -24,6 +24,7 @@ from sparcode.query.encoder.codes import product_codes, residual_codes
 from sparcode.query.encoder.single import encode
 from sparcode.query.rescore.dot import prefetch_candidates
 from sparcode.query.rescore.rescorer import Rescorer, score_candidates
+from sparcode.query.rescore.weights import Evidence
 from sparcode.query.search import kernels
 from sparcode.query.search.best import insert_best
 from sparcode.query.search.prepared import exact_int32
@@ -131,8 +132,12 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
 
 
 @compiled
-def add_sums(scores, sums, own, cached, evidence):  # type: ignore[no-untyped-def]
-    """scores (R,) float32 += cached * sums + evidence * (sums - own), in float64 and rounded once, as numpy does."""
+def add_sums(scores, sums, own, shares):  # type: ignore[no-untyped-def]
+    """scores (R,) float32 += cached * sums + evidence * (sums - own), in float64 and rounded once, as numpy does.
+
+    ``shares``: Evidence.
+    """
+    cached, evidence = shares.cached, shares.evidence
     for place in range(len(scores)):
         score = np.float64(scores[place])
         if cached != 0.0:
@@ -153,25 +158,20 @@ def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-de
 
 @compiled
 def rescore(  # type: ignore[no-untyped-def]
-    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, best_ids, best_scores, interaction, flat,
-    item_bias, query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
-    hadamard, cached, evidence,
+    tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, best_ids, best_scores, scorer, shares,
 ):  # fmt: skip
     """Rescore candidates ``ids`` with cached ``sums`` (R,) and keep the best; return how many.
 
-    ``tokens`` (K_u, d); ``rows``, ``weights``: the learned lists; ``own``, ``scores`` (R,) scratch; weights of the
-    scorer as in ``rescorer.score_candidates``; ``cached``, ``evidence`` float32: score units of one unit of a sum.
+    ``tokens`` (K_u, d); ``rows``, ``weights``: the learned lists; ``own``, ``scores`` (R,) scratch; ``scorer``:
+    ScorerWeights; ``shares``: Evidence.
     """
-    prefetch_candidates(flat, item_bias, ids)  # they come while the lists are walked
-    if evidence != 0.0:
+    prefetch_candidates(scorer.items, scorer.item_bias, ids)  # they come while the lists are walked
+    if shares.evidence != 0.0:
         learned_sums(indptr, postings, rows, weights, marks, ids, own)
     for place in range(len(scores)):
         scores[place] = np.float32(0.0)
-    score_candidates(
-        tokens, ids, interaction, flat, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
-        out_weight, out_bias, cosine, bias, relu, hadamard, scores,
-    )  # fmt: skip
-    add_sums(scores, sums, own, cached, evidence)
+    score_candidates(tokens, ids, scorer, scores)
+    add_sums(scores, sums, own, shares)
     return keep_best(ids, scores, best_ids, best_scores)
 
 
@@ -241,9 +241,8 @@ def answer(  # type: ignore[no-untyped-def]
 
 @compiled
 def rescore_batch(  # type: ignore[no-untyped-def]
-    known, tokens, indptr, postings, rows, weights, first, stop, marks, ids, sums, own, scores, interaction, flat,
-    item_bias, query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
-    hadamard, cached, evidence, best_ids, best_scores,
+    known, tokens, indptr, postings, rows, weights, first, stop, marks, ids, sums, own, scores, scorer, shares,
+    best_ids, best_scores,
 ):  # fmt: skip
     """``rescore`` for every query b with ``known[b]``: its learned lists are ``rows[first[b]:stop[b]]``.
 
@@ -258,9 +257,7 @@ def rescore_batch(  # type: ignore[no-untyped-def]
             found += 1
         rescore(
             tokens[b], indptr, postings, rows[first[b] : stop[b]], weights[first[b] : stop[b]], marks, ids[b, :found],
-            sums[b, :found], own[:found], scores[:found], best_ids[b], best_scores[b], interaction, flat, item_bias,
-            query_weight, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine, bias, relu,
-            hadamard, cached, evidence,
+            sums[b, :found], own[:found], scores[:found], best_ids[b], best_scores[b], scorer, shares,
         )  # fmt: skip
 
 
@@ -271,10 +268,8 @@ class Rescoring:
         self.searcher = searcher
         self.supported = rescorer.mixture is None
         scale = self.scale = np.float32(searcher.scale)
-        self.weights = (
-            *rescorer.kernel_arguments,
-            np.float32(settings.cached_weight) * scale, np.float32(settings.evidence_weight) * scale,
-        )  # fmt: skip
+        shares = np.float32(settings.cached_weight) * scale, np.float32(settings.evidence_weight) * scale
+        self.weights = rescorer.weights, Evidence(*shares)
 
     def fits(self, k: int, depth: int) -> bool:
         """Tell whether k results of R = ``depth`` candidates (at least k) can be answered."""
@@ -286,7 +281,7 @@ class Rescoring:
         rescore_batch(
             state.known, state.tokens, *self.searcher.lists, state.rows, state.weights, state.indptr[:-1],
             state.item_start, self.searcher.scratch().narrow, candidates.ids, candidates.sums,
-            np.empty(depth, np.uint32), np.empty(depth, np.float32), _NO_INTERACTION, *self.weights, hits.ids,
+            np.empty(depth, np.uint32), np.empty(depth, np.float32), *self.weights, hits.ids,
             hits.scores,
         )  # fmt: skip
 
@@ -372,7 +367,7 @@ class OneQuery:
             reading,
             search,
             buffers,
-            (_NO_INTERACTION, *self.rescoring.weights),
+            self.rescoring.weights,
             self.rescoring.scale,
         )
 
@@ -390,7 +385,6 @@ class _Held:
 _ONE, _NOTHING = np.uint64(1), np.uint64(0)
 _NO_EVENTS = np.zeros(0, np.int32)
 _NO_MASK = np.zeros(0, np.bool_)
-_NO_INTERACTION = np.zeros((0, 0), np.float32)
 _VARYING = (
     read_only(_NO_EVENTS), read_only(np.zeros((1, 0), np.float32)), read_only(_NO_EVENTS), _NO_MASK, _NO_MASK, False,
     read_only(_NO_EVENTS), 0, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32),

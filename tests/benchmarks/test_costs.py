@@ -115,11 +115,17 @@ def test_products_of_scoring_are_those_of_an_algorithm_that_gives_the_scores(for
     codes = worlds.product_codes(9, books, codewords)
     count, scores = Counter(), np.zeros((items, len(codes)))
     for item in range(items):
-        folded = count.each(scorer.item_weight, scorer.flat[item][:, None]).reshape(item_tokens, width, hidden).sum(0)
+        folded = (
+            count.each(scorer.perceptron.item_weight, scorer.flat[item][:, None])
+            .reshape(item_tokens, width, hidden)
+            .sum(0)
+        )
         halves = folded.reshape(books, width // books, hidden)
         words = [np.unique(codes[:, m], return_inverse=True) for m in range(books)]
         partials = [count.matrix(codebooks[m][used], halves[m])[place] for m, (used, place) in enumerate(words)]
-        scores[item] = count.matrix(np.maximum(sum(partials) + scorer.first_bias, 0), scorer.out_weight)
+        scores[item] = count.matrix(
+            np.maximum(sum(partials) + scorer.perceptron.first_bias, 0), scorer.perceptron.out_weight
+        )
     mean = scorer.flat.reshape(items, item_tokens, width).mean(axis=1) / scorer.temperature
     scores += mean @ decode(codes, codebooks, "product").T + scorer.item_bias[:, None]
     full = CodeScorer(scorer, codebooks, "product")
@@ -135,7 +141,10 @@ def test_products_of_naive_scoring(formulas, worlds):
     count = Counter()
     for item in range(3):
         pairs = count.each(np.tile(vectors, (1, 2)), scorer.flat[item])
-        count.matrix(np.maximum(count.matrix(pairs, scorer.item_weight) + scorer.first_bias, 0), scorer.out_weight)
+        count.matrix(
+            np.maximum(count.matrix(pairs, scorer.perceptron.item_weight) + scorer.perceptron.first_bias, 0),
+            scorer.perceptron.out_weight,
+        )
     assert formulas.naive_scoring_products(3, 7, 6, 2, 5) == count.products
 
 
@@ -151,9 +160,9 @@ def test_products_of_rescoring_are_those_of_an_algorithm_that_gives_the_scores(
     for token in np.tile(tokens, (1, item_tokens)):
         scores += count.matrix(flat, token) / (scorer.temperature * item_tokens)
         if hidden:
-            folded = count.each(token[:, None], scorer.item_weight)
-            units = np.maximum(count.matrix(flat, folded) + scorer.first_bias, 0)
-            scores += count.matrix(units, scorer.out_weight)
+            folded = count.each(token[:, None], scorer.perceptron.item_weight)
+            units = np.maximum(count.matrix(flat, folded) + scorer.perceptron.first_bias, 0)
+            scores += count.matrix(units, scorer.perceptron.out_weight)
     assert np.allclose(scores, scorer.score(tokens, candidates), rtol=1e-4, atol=1e-4)
     assert formulas.rescoring_products(5, 4, 6, item_tokens, hidden) == count.products
 

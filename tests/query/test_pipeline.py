@@ -102,9 +102,9 @@ def slow_score(pipeline: Pipeline, history: list[int], item: int) -> float:
     rescorer, total = pipeline.rescorer, 0.0
     c = rescorer.flat[item].astype(np.float64)
     for token in pipeline.encoder.tokens(queries_of([history]))[0].astype(np.float64):
-        hidden = np.maximum(0, (token * c) @ rescorer.item_weight + rescorer.first_bias)
+        hidden = np.maximum(0, (token * c) @ rescorer.perceptron.item_weight + rescorer.perceptron.first_bias)
         total += float(rescorer.item_bias[item]) + token @ c / rescorer.temperature
-        total += hidden @ rescorer.out_weight + rescorer.out_bias
+        total += hidden @ rescorer.perceptron.out_weight + rescorer.perceptron.out_bias
     return total
 
 

@@ -114,9 +114,10 @@ def dot_row(slots, runs, angles, base, out):
 
 @kernel
 def collect_runs(
-    start, stop, flat, item_bias, out_bias, cosine, columns, ranges, depths, slots, runs, adjacent, width, state
+    start, stop, weights, columns, ranges, depths, slots, runs, adjacent, width, state
 ):  # fmt: skip
     """Offer the scores of a tile of items and all codes of two or more books; arrays as in Rescorer and CodePlan."""
+    flat, item_bias, cosine, out_bias = weights.items, weights.item_bias, weights.cosine, weights.perceptron.out_bias
     count, books = stop - start, slots.shape[1]
     angles = np.empty((count, columns.shape[1]), np.float32)
     base, greatest = np.empty(count, np.float32), np.empty(count, np.float32)
@@ -145,8 +146,9 @@ def collect_runs(
 
 
 @kernel
-def item_means(start, flat, item_bias, out_bias, cosine, width, means, base):
+def item_means(start, weights, width, means, base):
     """Fill means (I, d + padding) and base (I,) of items ``start ..``."""
+    flat, item_bias, cosine, out_bias = weights.items, weights.item_bias, weights.cosine, weights.perceptron.out_bias
     for i in range(means.shape[0]):
         item_mean(flat[start + i], cosine, width, means[i])
         base[i] = item_bias[start + i] + out_bias
@@ -185,11 +187,11 @@ def slack_of(means: np.ndarray, base: np.ndarray, longest: float) -> np.ndarray:
     return np.nextafter((base + error).astype(np.float32), np.float32(np.inf))
 
 
-def collect_flat(model: Any, plan: Any, start: int, stop: int, cosine: float, survivors: Survivors) -> None:
+def collect_flat(weights: Any, plan: Any, start: int, stop: int, width: int, survivors: Survivors) -> None:
     """Offer the scores of items ``start:stop`` and codes of one book."""
-    width, vectors = model.width, plan.vectors
+    vectors = plan.vectors
     means, base = np.zeros((stop - start, vectors.shape[1]), np.float32), np.empty(stop - start, np.float32)
-    item_means(start, model.flat, model.item_bias, np.float32(model.out_bias), np.float32(cosine), width, means, base)
+    item_means(start, weights, width, means, base)
     slack = slack_of(means, base, plan.longest)
     for low in range(0, len(vectors), PRODUCT_CODES):
         part = vectors[low : low + PRODUCT_CODES].T

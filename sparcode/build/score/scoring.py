@@ -57,7 +57,7 @@ class CodeScorer:
         self.codebooks = np.ascontiguousarray(codebooks, np.float32)
         self.item_count = rescorer.item_count
         self.form = {"hadamard": _HADAMARD, "concatenation": _CONCATENATION}.get(rescorer.kind, _DOT)
-        self.cosine = 1.0 / (rescorer.temperature * rescorer.item_tokens_per_item) if rescorer.skip else 0.0
+        self.weights = rescorer.weights._replace(items=rescorer.flat, perceptron=rescorer.perceptron)
 
     def plan(self, codes: np.ndarray) -> CodePlan:
         """Prepare a block of codes (C, M) for ``scores``; fastest when the codes are in ascending order."""
@@ -72,9 +72,8 @@ class CodeScorer:
         out = np.empty((max(stop - start, 0), len(plan.slots)), np.float32)
         model = self.rescorer
         score_items(
-            start, model.flat, model.item_bias, model.item_weight, model.first_bias, model.middle, model.middle_bias,
-            model.out_weight, np.float32(model.out_bias), np.float32(self.cosine), plan.words, plan.columns,
-            plan.ranges, plan.depths, plan.slots, plan.runs, plan.query_side, model.width, self.form, out,
+            start, self.weights, plan.words, plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs,
+            plan.query_side, model.width, self.form, out,
         )  # fmt: skip
         if model.mixture is not None and plan.lanes is not None:
             model.mixture.add(plan.lanes, start, out)
@@ -87,14 +86,14 @@ class CodeScorer:
             collect_scores(self, plan, start, stop, survivors, CHUNK_BYTES if model.mixture else SCAN_BYTES)
         elif books == 1:
             for low in range(start, stop, CHUNK_ITEMS):
-                collect_flat(model, plan, low, min(low + CHUNK_ITEMS, stop), self.cosine, survivors)
+                collect_flat(self.weights, plan, low, min(low + CHUNK_ITEMS, stop), model.width, survivors)
         else:
             size = max(1, min(TILE_ITEMS, TILE_BYTES // max(plan.columns[0].nbytes, 1)))
             for low in range(start, stop, size):
                 high = min(low + size, stop)
                 collect_runs(
-                    low, high, model.flat, model.item_bias, np.float32(model.out_bias), np.float32(self.cosine),
-                    plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs, plan.adjacent, model.width,
+                    low, high, self.weights, plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs,
+                    plan.adjacent, model.width,
                     survivors.reserve((high - low) * len(plan.slots)),
                 )  # fmt: skip
 
@@ -143,9 +142,11 @@ class CodePlan:
             self.vectors = self.words[self.slots[:, 0]]
             self.longest = float(np.sqrt((self.words.astype(np.float64) ** 2).sum(axis=1).max(initial=0.0)))
         side = scorer.form == _CONCATENATION
-        self.query_side = np.zeros((len(codes) if side else 0, scorer.rescorer.first_bias.shape[0]), np.float32)
+        self.query_side = np.zeros(
+            (len(codes) if side else 0, scorer.rescorer.perceptron.first_bias.shape[0]), np.float32
+        )
         if side:
-            weight = np.ascontiguousarray(scorer.rescorer.query_weight.T)
+            weight = np.ascontiguousarray(scorer.rescorer.perceptron.query_weight.T)
             project(decode(codes, books, scorer.kind), weight, self.query_side)
         mixture = scorer.rescorer.mixture
         self.lanes = None if mixture is None else mixture.lanes(decode(codes, books, scorer.kind))
@@ -163,10 +164,11 @@ def _up(value: int, multiple: int) -> int:
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def score_items(  # type: ignore[no-untyped-def]
-    start, flat, item_bias, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, cosine,
-    words, columns, ranges, depths, slots, runs, query_side, width, form, out,
-):  # fmt: skip
+    start, weights, words, columns, ranges, depths, slots, runs, query_side, width, form, out
+):
     """Fill ``out`` (I, C) with the scores of items ``start ..`` one item at a time; arrays as in Rescorer, CodePlan."""
+    flat, item_bias, cosine = weights.items, weights.item_bias, weights.cosine
+    _, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, _ = weights.perceptron
     units = first_bias.shape[0]
     folded = np.zeros((width + words.shape[1], units), np.float32)  # rows behind d stay 0: padding of the last book
     partials = np.empty((words.shape[0], units if form == _HADAMARD else 0), np.float32)

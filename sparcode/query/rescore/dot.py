@@ -84,17 +84,18 @@ def _ask(rows, scales, item_bias, candidates):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out):  # type: ignore[no-untyped-def]
+def dot_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyped-def]
     """Add bias of the item + cosine * sum_j token . item_j to ``out`` (R,) for every token (K_u, d) of the query.
 
-    ``items``: rows of K_c d coordinates; ``bias``, ``relu``: as in ``rescorer.score_candidates``.
+    ``weights``: ScorerWeights without a perceptron.
     """
-    rows, scales = rows_and_scales(items)
-    _add_dots(tokens, candidates, rows, scales, item_bias, cosine, bias, relu, out)
+    rows, scales = rows_and_scales(weights.items)
+    _add_dots(tokens, candidates, rows, scales, weights, out)
 
 
 @_kernel
-def _add_dots(tokens, candidates, rows, scales, item_bias, cosine, bias, relu, out):  # type: ignore[no-untyped-def]
+def _add_dots(tokens, candidates, rows, scales, weights, out):  # type: ignore[no-untyped-def]
+    item_bias, cosine, bias, relu = weights.item_bias, weights.cosine, weights.bias, weights.relu
     count, width, size = candidates.shape[0], tokens.shape[1], rows.shape[1]
     _ask(rows, scales, item_bias, candidates[:AHEAD])
     for token in range(tokens.shape[0]):

@@ -26,6 +26,7 @@ from sparcode.jit import njit
 from sparcode.query.rescore.dot import dot_candidates
 from sparcode.query.rescore.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.query.rescore.mixture import Mixture, mixture_shapes
+from sparcode.query.rescore.weights import Perceptron, ScorerWeights
 from sparcode.query.spec_values import choice_of, count_of, number_of
 
 KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
@@ -52,13 +53,13 @@ class Rescorer:
         self.temperature = number_of(spec, "temperature", 1e-9, 1e9)
         self.relu = choice_of(spec, "activation", ("none", "relu"), "none") == "relu"
         self.bias = 0.0 if spec.get("bias") is None else number_of(spec, "bias", -1e30, 1e30)
-        self.perceptron = self.kind in ("hadamard", "concatenation")
+        self.has_perceptron = self.kind in ("hadamard", "concatenation")
         self.skip = choice_of(spec, "skip", (True, False), True) or self.kind in ("dot", "counts")
         self.item_count = count_of(spec, "items", 0)
         shape = (self.item_count, self.item_tokens_per_item, self.width)
         self.items = open_items(arrays, str(spec.get("item_vectors", "float32")), shape)
         self.item_bias = _expect(arrays, "item_bias", (self.item_count,))
-        self._load_perceptron(arrays)
+        self.perceptron = self._open_perceptron(arrays)
         self.mixture: Mixture | None = None
         if self.kind == "mixture":
             for key in ("query_components", "item_components", "hidden"):
@@ -91,31 +92,26 @@ class Rescorer:
         """The item vectors (n, K_c d) as float32: decoded once, for work on all items."""
         return decoded(self.items)
 
-    def _load_perceptron(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def _open_perceptron(self, arrays: Mapping[str, np.ndarray]) -> Perceptron:
         sizes = {"hidden": 0, "layers": 1} | self.spec
-        hidden, flat = count_of(sizes, "hidden", 0, 1 << 16), self.width * self.item_tokens_per_item
-        layers = count_of(sizes, "layers", 1, 64) if self.perceptron else 0
-        if not self.perceptron:
-            hidden, flat_first = 0, 0
-        else:
-            flat_first = flat + (self.width if self.kind == "concatenation" else 0)
-        first = np.zeros((0, 0), np.float32)
-        self.first_bias = np.zeros(0, np.float32)
-        self.out_weight, self.out_bias = np.zeros(0, np.float32), 0.0
-        middle = np.zeros((max(layers - 1, 0), hidden, hidden), np.float32)
-        self.middle_bias = np.zeros((max(layers - 1, 0), hidden), np.float32)
-        if self.perceptron:
-            first = _expect(arrays, "mlp.0.weight", (hidden, flat_first)) * np.float32(math.sqrt(self.width))
-            self.first_bias = _expect(arrays, "mlp.0.bias", (hidden,))
-            self.out_weight = _expect(arrays, "mlp.out.weight", (hidden,))
-            self.out_bias = float(np.asarray(arrays["mlp.out.bias"]).reshape(()))
-            for i in range(1, layers):
-                middle[i - 1] = _expect(arrays, f"mlp.{i}.weight", (hidden, hidden)).T
-                self.middle_bias[i - 1] = _expect(arrays, f"mlp.{i}.bias", (hidden,))
-        split = self.width if self.kind == "concatenation" else 0
-        self.query_weight = np.ascontiguousarray(first[:, :split])  # (H, d), concatenation only; sqrt(d) is inside
-        self.item_weight = np.ascontiguousarray(first[:, split:].T)  # (K_c*d, H): hidden units are contiguous
-        self.middle = middle  # (layers - 1, in, out)
+        flat, split = self.width * self.item_tokens_per_item, self.width if self.kind == "concatenation" else 0
+        if not self.has_perceptron:
+            none, empty = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
+            return Perceptron(empty, empty, none, np.zeros((0, 0, 0), np.float32), empty, none, np.float32(0.0), False)
+        hidden, layers = count_of(sizes, "hidden", 0, 1 << 16), count_of(sizes, "layers", 1, 64)
+        first = _expect(arrays, "mlp.0.weight", (hidden, flat + split)) * np.float32(math.sqrt(self.width))
+        first_bias = _expect(arrays, "mlp.0.bias", (hidden,))
+        out_weight = _expect(arrays, "mlp.out.weight", (hidden,))
+        out_bias = np.float32(np.asarray(arrays["mlp.out.bias"]).reshape(()))
+        middle, middle_bias = np.zeros((layers - 1, hidden, hidden), np.float32), np.zeros((layers - 1, hidden), "f")
+        for i in range(1, layers):
+            middle[i - 1] = _expect(arrays, f"mlp.{i}.weight", (hidden, hidden)).T
+            middle_bias[i - 1] = _expect(arrays, f"mlp.{i}.bias", (hidden,))
+        return Perceptron(
+            np.ascontiguousarray(first[:, :split]),
+            np.ascontiguousarray(first[:, split:].T),  # hidden units are contiguous
+            first_bias, middle, middle_bias, out_weight, out_bias, self.kind == "hadamard",
+        )  # fmt: skip
 
     def score(self, tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return the score float32 (R,) of ``candidates`` (R,) int32 for query tokens (K_u, d)."""
@@ -124,21 +120,18 @@ class Rescorer:
         if len(candidates) and not 0 <= candidates.min() <= candidates.max() < self.item_count:
             raise IndexError(f"candidate ids must lie in 0..{self.item_count - 1}")
         out = np.zeros(len(candidates), np.float32)
-        interaction = np.zeros((0, 0), np.float32)
-        if self.mixture is not None:
-            interaction = self.mixture.of_candidates(tokens, candidates)
-        score_candidates(tokens, candidates, interaction, *self.kernel_arguments, out)
+        if self.mixture is None:
+            score_candidates(tokens, candidates, self.weights, out)
+        else:
+            score_with_mixture(tokens, candidates, self.weights, self.mixture.of_candidates(tokens, candidates), out)
         return out
 
-    @property
-    def kernel_arguments(self) -> tuple[Any, ...]:
-        """The weights in the order ``score_candidates`` takes them."""
+    @cached_property
+    def weights(self) -> ScorerWeights:
+        """What the kernels take, items as they are stored."""
         cosine = np.float32(1.0 / (self.temperature * self.item_tokens_per_item) if self.skip else 0.0)
-        return (
-            self.items, self.item_bias, self.query_weight, self.item_weight, self.first_bias, self.middle,
-            self.middle_bias, self.out_weight, np.float32(self.out_bias), cosine, np.float32(self.bias), self.relu,
-            self.kind == "hadamard" if self.kind not in ("dot", "counts") else None,
-        )  # fmt: skip
+        perceptron = None if self.kind in ("dot", "counts") else self.perceptron
+        return ScorerWeights(self.items, self.item_bias, cosine, np.float32(self.bias), self.relu, perceptron)
 
     def score_all(self, tokens: np.ndarray) -> np.ndarray:
         """Return scores (B, n) float32 of every item for tokens (B, K_u, d); items are taken in blocks."""
@@ -164,20 +157,22 @@ class Rescorer:
             mixed = np.zeros((len(flat), len(tokens)), np.float32)
             self.mixture.add(self.mixture.lanes(tokens), items.indices(self.item_count)[0], mixed)
             scores += mixed.T
-        if self.perceptron:
+        if self.has_perceptron:
             for number, token in enumerate(tokens):
                 scores[number] += self._perceptron_of_token(token, flat)
         return scores
 
     def _perceptron_of_token(self, token: np.ndarray, flat: np.ndarray) -> np.ndarray:
-        if self.kind == "hadamard":
-            hidden = flat @ (np.tile(token, self.item_tokens_per_item)[:, None] * self.item_weight) + self.first_bias
+        network = self.perceptron
+        if network.hadamard:
+            weight = np.tile(token, self.item_tokens_per_item)[:, None] * network.item_weight
+            hidden = flat @ weight + network.first_bias
         else:
-            hidden = flat @ self.item_weight + (self.query_weight @ token + self.first_bias)
+            hidden = flat @ network.item_weight + (network.query_weight @ token + network.first_bias)
         hidden = np.maximum(hidden, 0.0)
-        for weight, bias in zip(self.middle, self.middle_bias, strict=True):
+        for weight, bias in zip(network.middle, network.middle_bias, strict=True):
             hidden = np.maximum(hidden @ weight + bias, 0.0)
-        return np.asarray(hidden @ self.out_weight + np.float32(self.out_bias), np.float32)
+        return np.asarray(hidden @ network.out_weight + network.out_bias, np.float32)
 
 
 def _expect(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -193,39 +188,36 @@ _kernel: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "ns
 
 
 @_kernel
-def score_candidates(  # type: ignore[no-untyped-def]
-    tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
-    out_weight, out_bias, cosine, bias, relu, hadamard, out,
-):  # fmt: skip
-    """Add the score of every candidate to ``out`` (R,). Shapes as in Rescorer; ``hidden`` may be 0 (no MLP);
-    ``hadamard`` is None where the score has neither MLP nor interaction.
+def score_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyped-def]
+    """Add the score of every candidate (R,) int32 for all query tokens (K_u, d) to ``out`` (R,) float32.
 
-    ``items``: the item vectors as ``item_vectors.item_row`` reads them.
-
-    ``interaction`` (K_u, R) is added to the score of each token; without any it has no rows.
+    ``weights``: ScorerWeights, of a scorer without a mixture.
     """
-    if hadamard is None:  # decided while compiling: what the other kinds need is then not compiled at all
-        dot_candidates(tokens, candidates, items, item_bias, cosine, bias, relu, out)
-    else:
-        _score_all_parts(
-            tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle,
-            middle_bias, out_weight, out_bias, cosine, bias, relu, hadamard, out,
-        )  # fmt: skip
+    _score_candidates(tokens, candidates, weights, weights.perceptron, out)
 
 
 @_kernel
-def _score_all_parts(  # type: ignore[no-untyped-def]
-    tokens, candidates, interaction, items, item_bias, query_weight, item_weight, first_bias, middle, middle_bias,
-    out_weight, out_bias, cosine, bias, relu, hadamard, out,
-):  # fmt: skip
-    width, size, units = tokens.shape[1], vector_length(items), first_bias.shape[0]
+def _score_candidates(tokens, candidates, weights, perceptron, out):  # type: ignore[no-untyped-def]
+    # Whether an argument is None is decided while compiling: what the other kinds need is then not compiled at all.
+    if perceptron is None:
+        dot_candidates(tokens, candidates, weights, out)
+    else:
+        score_with_mixture(tokens, candidates, weights, None, out)
+
+
+@_kernel
+def score_with_mixture(tokens, candidates, weights, mixture, out):  # type: ignore[no-untyped-def]
+    """``score_candidates`` of any scorer; ``mixture`` (K_u, R) or None is added to the score of each token."""
+    items, item_bias, cosine, bias, relu, network = weights
+    middle, middle_bias, out_weight = network.middle, network.middle_bias, network.out_weight
+    width, size, units = tokens.shape[1], vector_length(items), network.first_bias.shape[0]
     buffer = np.empty(size, np.float32)
     folded = np.empty((size, units), np.float32)
     start = np.empty(units, np.float32)
     hidden = np.empty(units, np.float32)
     after = np.empty(units, np.float32)
     for token in range(tokens.shape[0]):
-        _fold(tokens[token], query_weight, item_weight, first_bias, hadamard, folded, start)
+        _fold(tokens[token], network, folded, start)
         for place in range(candidates.shape[0]):
             item = candidates[place]
             vector = item_row(items, item, buffer)
@@ -244,22 +236,23 @@ def _score_all_parts(  # type: ignore[no-untyped-def]
                     dense(hidden, middle[layer], middle_bias[layer], after)
                     for h in range(units):
                         hidden[h] = after[h]
-                total = out_bias
+                total = network.out_bias
                 for h in range(units):
                     total += out_weight[h] * max(hidden[h], np.float32(0.0))
                 score += total
-            if interaction.shape[0] > 0:
-                score += interaction[token, place]
+            if mixture is not None:
+                score += mixture[token, place]
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
 
 
 @_kernel
-def _fold(token, query_weight, item_weight, first_bias, hadamard, folded, start):  # type: ignore[no-untyped-def]
+def _fold(token, perceptron, folded, start):  # type: ignore[no-untyped-def]
     # W (t * c) = (W * t) c, so one query token turns the first layer into a plain matrix applied to the item.
+    query_weight, item_weight, hadamard = perceptron.query_weight, perceptron.item_weight, perceptron.hadamard
     size, units = folded.shape
     width = token.shape[0]
     for h in range(units):
-        start[h] = first_bias[h]
+        start[h] = perceptron.first_bias[h]
         if not hadamard:
             total = np.float32(0.0)
             for j in range(width):
