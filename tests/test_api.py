@@ -267,6 +267,28 @@ def test_explain(model: SparCode):
     assert model.explain(history=[100, 104], item=108)["item_id"] == 108
 
 
+def test_an_unknown_user_has_nobodys_features(model: SparCode):
+    """Not those of user 0, which row 0 of the features would be."""
+    (popular,), (nothing,) = model.recommend(histories=[[]], k=5)
+    ids, scores = model.predict(["u001", "nobody", "u000"], k=5, unknown="ignore")
+    assert ids[1].tolist() == popular.tolist()
+    assert np.isnan(scores[1]).all()
+    assert np.isnan(nothing).all()
+    assert ids[[0, 2]].tolist() == model.predict(["u001", "u000"], k=5)[0].tolist()
+
+
+@pytest.mark.parametrize("part", ["data/users.arrow", "data/train.arrow", "model/encoder.safetensors"])
+def test_info_verifies_what_serving_does_not_read(copied: Path, part: str):
+    model = SparCode.load(copied)
+    path = copied / part
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    assert model.info()["verified"] is False
+    with pytest.raises(CorruptIndexError, match=str(path)):
+        model.info(verify=True)
+
+
 def test_info(model: SparCode):
     told = model.info(verify=True)
     assert told["items"] == 40
