@@ -234,12 +234,20 @@ def test_similar_items(model: SparCode):
     assert ids[0].tolist() == model.recommend(histories=[[100]], k=5)[0][0].tolist()
 
 
-def test_predict_equals_recommend_in_blocks(model: SparCode):
-    users = [f"u{number:03d}" for number in range(60)]
-    ids, scores = model.predict(users, k=4)
-    wanted, wanted_scores = model.recommend(users=users, k=4)
-    assert ids.tolist() == wanted.tolist()
-    np.testing.assert_allclose(scores, wanted_scores, rtol=1e-5)
+def test_predict_answers_every_user_of_every_block(model: SparCode):
+    """More users than a block holds: each is asked for in every block, and its answer is always the same."""
+    users = [f"u{number:03d}" for number in range(59)]
+    ids, scores = model.recommend(users=users, k=4)
+    several = 4096 // len(users) + 2
+    found, found_scores = model.predict(users * several, k=4)
+    assert found.shape == (len(users) * several, 4)
+    assert len(found) > 4096
+    assert found.tolist() == ids.tolist() * several
+    np.testing.assert_array_equal(found_scores, np.tile(scores, (several, 1)))
+    tables = list(model.predict_tables(users * several, k=4))
+    assert len(tables) > 1
+    assert [name for table in tables for name in table["user_id"].to_pylist()[::4]] == users * several
+    assert [item for table in tables for item in table["item_id"].to_pylist()] == found.reshape(-1).tolist()
     assert model.predict([], k=4)[0].shape == (0, 4)
 
 
