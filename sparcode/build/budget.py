@@ -26,7 +26,7 @@ from sparcode.build.sample import largest
 from sparcode.build.score.survivors import best_first, key_of
 from sparcode.build.shards import Candidates
 from sparcode.errors import BudgetError
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 LATENCY_SHARE = 0.5
 """mu as a share of the single cut when only storage is limited."""
@@ -157,7 +157,7 @@ def best_of_each(candidates: Candidates, floor: int) -> np.ndarray:
     return mark_best(candidates.indptr, candidates.items, candidates.values, floor)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def mark_best(indptr, items, values, floor):  # type: ignore[no-untyped-def]
     """Return the mask of ``best_of_each``; ``indptr`` (C + 1,), ``items`` and ``values`` (P,)."""
     chosen = np.zeros(values.shape[0], np.bool_)

@@ -25,7 +25,7 @@ from sparcode.build.score.scoring import ListScorer
 from sparcode.build.shards import Candidates, cached_scorer, grouped
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 SCORED_AT_ONCE = 1 << 18
 """Scores made before they are searched for the best of each item."""
@@ -77,7 +77,7 @@ def needed_lists(floor: int, trained: np.ndarray, others: Iterable[Arrays], item
     return np.maximum(needs, 0).astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def mark_first(indptr, order, keys, allowed, counts):
     """Return the mask of ``Coverage.first``."""
     chosen = np.zeros(keys.shape[0], np.bool_)
@@ -158,7 +158,7 @@ def needy_ranges(needs: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1]) + 1) for part in np.split(items, breaks)]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def take_best(scores, ends, rows, values):
     """Keep of scores (I, C) the best of item i in ``rows`` and ``values`` at ``ends[i]:ends[i + 1]``, best first."""
     for i in range(scores.shape[0]):

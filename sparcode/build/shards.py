@@ -19,7 +19,7 @@ from sparcode.build.score.scoring import CodeScorer, ListScorer, collect_scores
 from sparcode.build.score.survivors import Survivors
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.query.rescore.rescorer import Rescorer
 
 WARM_RUNS, WARM_LENGTH = 64, 64
@@ -153,7 +153,7 @@ def item_ranges(item_count: int, floor: int) -> list[tuple[int, int]]:
     return sample + gaps
 
 
-@njit(cache=True, nogil=True)
+@exact
 def grouped(keys: np.ndarray, size: int) -> np.ndarray:
     """Return the stable order (P,) int64 of keys 0..size-1: a counting sort, because P is large and keys are small."""
     starts = np.zeros(size + 1, np.int64)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.types import NO_ITEM
 
 
-@njit(cache=True, nogil=True)
+@exact
 def relevance(ids: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, hits: np.ndarray) -> np.ndarray:
     """Mark hits (B, K) bool in ranked ``ids`` (B, K); return (B,) int64 numbers of distinct targets."""
     sizes = np.zeros(ids.shape[0], np.int64)
@@ -36,7 +36,7 @@ def relevance(ids: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, h
     return sizes
 
 
-@njit(cache=True, nogil=True)
+@exact
 def target_ranks(ids: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return (targets,) int64: the 0-based rank of each target in its row of ``ids`` (B, K), -1 when absent."""
     ranks = np.full(len(targets), -1, np.int64)

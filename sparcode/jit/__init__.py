@@ -1,6 +1,6 @@
 """All that rests on how numba works inside: kernels, their cache, calls by address, code it would not write."""
 
-from sparcode.jit.cache import njit
+from sparcode.jit.decorators import contracted, exact, exact_inlined, reordered, reordered_without_nan
 from sparcode.jit.library import overload, types
 
-__all__ = ["njit", "overload", "types"]
+__all__ = ["contracted", "exact", "exact_inlined", "overload", "reordered", "reordered_without_nan", "types"]

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from sparcode.jit import njit
+from sparcode.jit.decorators import exact
 
 LINE = 64
 """Bytes of a cache line."""
@@ -47,7 +47,7 @@ def _compiled_prefetch(array: Any, index: Any) -> Any:
     return ask
 
 
-@njit(cache=True, nogil=True)
+@exact
 def prefetch_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, lines: int) -> None:
     """Ask for the first ``lines`` lines of each list; rows outside the index are passed over.
 

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparcode.jit import exact
 from sparcode.quantize.exact import (
     HUGE,
     LARGEST,
     count_upto,
     gamma,
     half_norms,
-    kernel,
     least_of,
     length_of,
     longest,
@@ -110,14 +110,14 @@ def _search_block(rows: np.ndarray, stack: Stack, beam: int, sizes: np.ndarray) 
     return beams[:, 0]
 
 
-@kernel
+@exact
 def fill_lengths(rows, out):
     """Fill ``out`` (R,) with |x|."""
     for r in range(rows.shape[0]):
         out[r] = length_of(rows[r])
 
 
-@kernel
+@exact
 def residuals(rows, beams, words, starts, level, out):
     """Fill ``out`` (R B, d) with every row less the first ``level`` codewords of each of its codes, in float32."""
     live = beams.shape[1]
@@ -131,7 +131,7 @@ def residuals(rows, beams, words, starts, level, out):
                     rest[e] -= word[e]
 
 
-@kernel
+@exact
 def fill_values(products, halves, table, starts, level, code, known, out):
     """Fill ``out`` (N,) with the screened values of one code extended by every codeword of ``level``."""
     first, stop = starts[level], starts[level + 1]
@@ -149,19 +149,19 @@ def fill_values(products, halves, table, starts, level, code, known, out):
             out[k] += row[k]
 
 
-@kernel
+@exact
 def ordered(bits):
     """Return an integer in the order of the floats for the bits of one, and for that integer the bits again."""
     return np.int32(bits ^ (np.int32(bits >> np.int32(31)) & LARGEST))
 
 
-@kernel
+@exact
 def as_float(value):
     """Return the float32 of an ordered integer."""
     return np.int32(ordered(value)).view(np.float32)
 
 
-@kernel
+@exact
 def fill_minima(values, minima):
     """Fill ``minima`` (m,) int32 with the least of the values at places j, j + m, j + 2 m .. as ordered integers."""
     columns = minima.shape[0]
@@ -174,7 +174,7 @@ def fill_minima(values, minima):
             minima[j] = value if value < minima[j] else minima[j]
 
 
-@kernel
+@exact
 def sort_few(places):
     """Sort a few integers in place."""
     for i in range(1, places.shape[0]):
@@ -185,7 +185,7 @@ def sort_few(places):
         places[place] = value
 
 
-@kernel
+@exact
 def climb(value, ladder):
     """Put ``value`` into the ascending ``ladder`` of the least numbers seen if it is below the last."""
     place = ladder.shape[0] - 1
@@ -196,7 +196,7 @@ def climb(value, ladder):
         ladder[place] = value
 
 
-@kernel
+@exact
 def next_minimum(minima, above):
     """Return the least of ``minima`` that exceeds ``above``, LARGEST if there is none."""
     least = LARGEST
@@ -206,7 +206,7 @@ def next_minimum(minima, above):
     return least
 
 
-@kernel
+@exact
 def bound_of(minima, ladder):
     """Return a number that at least k values do not exceed, k = len(ladder) <= columns: the k-th least minimum or more.
 
@@ -224,7 +224,7 @@ def bound_of(minima, ladder):
     return ladder[last]
 
 
-@kernel
+@exact
 def list_upto(values, minima, bar, found):
     """Write the places of values up to ``bar`` into ``found``, column by column; return their number."""
     count = 0
@@ -237,7 +237,7 @@ def list_upto(values, minima, bar, found):
     return count
 
 
-@kernel
+@exact
 def contenders(values, slack, minima, ladder, found):
     """Write the places of the values that may be among the k least, k = len(ladder), ascending; return their number."""
     if ladder.shape[0] == 1:
@@ -259,7 +259,7 @@ def contenders(values, slack, minima, ladder, found):
     return left
 
 
-@kernel
+@exact
 def measured(x, words, starts, level, code, word, rest):
     """Return |x - codewords of ``code`` before ``level`` - ``word``|^2 in float64; ``rest`` (d,) float64 is scratch."""
     for e in range(x.shape[0]):
@@ -271,7 +271,7 @@ def measured(x, words, starts, level, code, word, rest):
     return squared_gap(rest, words[starts[level] + word])
 
 
-@kernel
+@exact
 def choose(found, count, keep, gaps):
     """Move the ``keep`` places of least gap (ties: smaller place) to the front of ``found``, ascending places."""
     for slot in range(keep):
@@ -284,7 +284,7 @@ def choose(found, count, keep, gaps):
     sort_few(found[:keep])
 
 
-@kernel
+@exact
 def extend(rows, lengths, products, stack, level, beams, known, next_beams, next_known):
     """Extend the codes of every row (R, B, L) by one codeword and keep the best: next_beams (R, B', L).
 
@@ -324,7 +324,7 @@ def extend(rows, lengths, products, stack, level, beams, known, next_beams, next
             next_known[r, slot] = values[found[slot]] if keep > 1 else np.float32(0.0)
 
 
-@kernel
+@exact
 def last_gaps(rows, codes, words, starts, out):
     """Fill ``out`` (R, N_L) with the squared error of every last digit after the first L - 1 digits of ``codes``."""
     last = codes.shape[1] - 1

@@ -15,12 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.jit import njit
-
-# No fast arithmetic at all: the same numbers give the same bits wherever the kernel is inlined.
-kernel: Any = njit(cache=True, nogil=True, error_model="numpy")
-# Whole numbers: any order gives the same sum, and it vectorises.
-counting: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan"})
+from sparcode.jit import exact, reordered_without_nan
 
 PRODUCT_VALUES = 1 << 18
 """Values of one matrix product: they stay in the second-level cache until they are scanned."""
@@ -41,7 +36,7 @@ def gamma(terms: int) -> float:
     return _ROUNDING * terms / (1 - _ROUNDING * terms)
 
 
-@kernel
+@exact
 def squared_gap(x, c):
     """Return |x - c|^2 in float64, eight running sums over the coordinates, folded in a fixed order."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -59,7 +54,7 @@ def squared_gap(x, c):
     return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
 
 
-@kernel
+@exact
 def length_of(x):
     """Return |x| in float64."""
     s0 = s1 = s2 = s3 = 0.0
@@ -72,7 +67,7 @@ def length_of(x):
     return np.sqrt((s0 + s2) + (s1 + s3))
 
 
-@kernel
+@exact
 def least_of(row):
     """Return the least number of ``row``, which holds no NaN: as integers in the same order, that vectorises."""
     least = LARGEST
@@ -83,7 +78,7 @@ def least_of(row):
     return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & LARGEST)).view(np.float32)
 
 
-@kernel
+@exact
 def to_half_distances(row, halves):
     """Replace the products x.c in ``row`` (N,) by |c|^2 / 2 - x.c and return the least, see ``least_of``."""
     least = LARGEST
@@ -96,7 +91,8 @@ def to_half_distances(row, halves):
     return np.int32(least ^ (np.int32(least >> _SIGN_PLACE) & LARGEST)).view(np.float32)
 
 
-@counting
+# Whole numbers: any order gives the same sum.
+@reordered_without_nan
 def count_upto(row, bar):
     """Return how many numbers of ``row`` are at most ``bar``, and the sum of their places."""
     count, places = np.int32(0), np.int32(0)
@@ -107,7 +103,7 @@ def count_upto(row, bar):
     return count, places
 
 
-@kernel
+@exact
 def keep(value, word, bar, values, words, count):
     """Note ``word``; return the new count: KEPT + 1 when there are more than KEPT up to ``bar``."""
     if count == KEPT:
@@ -122,7 +118,7 @@ def keep(value, word, bar, values, words, count):
     return count + 1
 
 
-@kernel
+@exact
 def sieve(rough, halves, slack, first, best, values, words, counts):
     """Note the codewords ``first ..`` of a tile that may be the nearest; ``rough`` (R, T) holds x.c and is overwritten.
 
@@ -147,7 +143,7 @@ def sieve(rough, halves, slack, first, best, values, words, counts):
                     counts[r] = keep(row[k], first + k, bar, values[r], words[r], counts[r])
 
 
-@kernel
+@exact
 def nearest_of_all(x, book):
     """Return the codeword of ``book`` (N, d) that is nearest to ``x`` and its squared distance (float64)."""
     chosen, least = 0, squared_gap(x, book[0])
@@ -158,7 +154,7 @@ def nearest_of_all(x, book):
     return chosen, least
 
 
-@kernel
+@exact
 def nearest_upto(x, book, values, bar):
     """As ``nearest_of_all`` among the codewords whose ``values`` (N,) are at most ``bar``."""
     chosen, least = -1, np.inf
@@ -170,7 +166,7 @@ def nearest_upto(x, book, values, bar):
     return chosen, least
 
 
-@kernel
+@exact
 def pick(rows, rough, halves, book, slack, measure, assignment, distances):
     """Write the nearest codeword of every row (R, d), and its squared distance when ``measure``.
 
@@ -190,7 +186,7 @@ def pick(rows, rough, halves, book, slack, measure, assignment, distances):
             distances[r] = gap if gap >= 0.0 else squared_gap(rows[r], book[chosen])
 
 
-@kernel
+@exact
 def nearest_of_some(x, book, words, values, bar):
     """As ``nearest_of_all`` among ``words`` (ascending) with values up to ``bar``; distance -1 when it is one."""
     chosen, least, seen = -1, -1.0, 0
@@ -209,7 +205,7 @@ def nearest_of_some(x, book, words, values, bar):
     return chosen, least
 
 
-@kernel
+@exact
 def settle(rows, book, slack, best, values, words, counts, measure, assignment, distances):
     """Write the nearest codeword of every row (R, d), and its squared distance when ``measure``."""
     for r in range(rows.shape[0]):
@@ -225,14 +221,14 @@ def settle(rows, book, slack, best, values, words, counts, measure, assignment, 
             distances[r] = gap if gap >= 0.0 else squared_gap(rows[r], book[chosen])
 
 
-@kernel
+@exact
 def slacks(rows, by_length, fixed, out):
     """Fill ``out`` (R,) f32 with by_length |x| + fixed, a little above rather than below."""
     for r in range(rows.shape[0]):
         out[r] = np.float32((by_length * length_of(rows[r]) + fixed) * 1.000001 + 1e-30)
 
 
-@kernel
+@exact
 def all_gaps(rows, book, out):
     """Fill ``out`` (R, N) with the squared distance of every row to every codeword, as ``squared_gap`` gives it."""
     for r in range(rows.shape[0]):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcode.quantize.exact import kernel, nearest, squared_gap
+from sparcode.jit import exact
+from sparcode.quantize.exact import nearest, squared_gap
 from sparcode.quantize.kmeans import greedy_trials, kmeans
 from sparcode.seeding import derive
 
@@ -123,7 +124,7 @@ def _digits(vectors: np.ndarray, node: np.ndarray, words: np.ndarray, indptr: np
     return digits
 
 
-@kernel
+@exact
 def nearest_children(vectors, rows, node, words, indptr, digits):
     """Fill ``digits`` of ``rows`` with the nearest child of their nodes."""
     for r in rows:
@@ -163,7 +164,7 @@ def last_digit_costs(vectors: np.ndarray, codes: np.ndarray, tree: Tree, size: i
     return costs
 
 
-@kernel
+@exact
 def gaps_of_children(vectors, node, parents, words, indptr, costs):
     """Fill ``costs`` (n, size) with squared distances to the children of nodes; to ``parents`` where there is none."""
     for r in range(vectors.shape[0]):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcode.jit import njit
-from sparcode.quantize import exact
+from sparcode.jit import exact
+from sparcode.quantize import exact as exact_words
 from sparcode.quantize.seeds import greedy_plus_plus
 from sparcode.seeding import generator
 
@@ -71,7 +71,7 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
     assignment, distances = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)
-    exact.nearest(vectors, centroids, assignment, distances)
+    exact_words.nearest(vectors, centroids, assignment, distances)
     return assignment, distances
 
 
@@ -99,7 +99,7 @@ def _seeds(vectors: np.ndarray, clusters: int, seed: int, trials: int) -> np.nda
     return np.ascontiguousarray(vectors[chosen])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def plus_plus(vectors: np.ndarray, clusters: int, draws: np.ndarray) -> np.ndarray:
     """Choose row numbers by k-means++: each next row with probability proportional to its squared distance.
 
@@ -145,7 +145,7 @@ def _means(vectors: np.ndarray, assignment: np.ndarray, distances: np.ndarray, c
     return moved
 
 
-@njit(cache=True, nogil=True)
+@exact
 def sums_by_cluster(vectors: np.ndarray, assignment: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum (clusters, d) float64 and the number (clusters,) int64 of rows in each cluster."""
     sums = np.zeros((clusters, vectors.shape[1]))

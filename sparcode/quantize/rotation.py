@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.quantize.exact import kernel
+from sparcode.jit import exact
 
 _NONE = np.zeros(0, np.float32)
 
 
-@kernel
+@exact
 def map_rows(rows, offset, matrix, out):
     """Fill out (R, m) with (rows - offset) @ matrix; ``offset`` (d,) or (0,), ``matrix`` (d, m); all float32.
 

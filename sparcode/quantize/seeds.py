@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from sparcode.jit import njit
-from sparcode.quantize.exact import kernel
+from sparcode.jit import exact, reordered
+
 
 # One machine always sums in the same way, and that is all that fitting needs.
-summing: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-
-
-@summing
+@reordered
 def rough_gap(x, c):
     """Return |x - c|^2 in float32; 0 exactly when they are equal."""
     total = np.float32(0.0)
@@ -26,7 +21,7 @@ def rough_gap(x, c):
     return total
 
 
-@kernel
+@exact
 def drawn_row(distance, mark):
     """Return the row where the running sum of ``distance`` (rows,) passes ``mark``; the last of positive distance."""
     chosen = 0
@@ -39,7 +34,7 @@ def drawn_row(distance, mark):
     return chosen
 
 
-@kernel
+@exact
 def greedy_plus_plus(vectors, draws):
     """Return row numbers (k,): each next row is the best of T drawn with probability proportional to their distance.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcode.index.arrays import read_only
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.jit.addresses import entry_of
 from sparcode.jit.packing import pack, unpacked
 from sparcode.query.encoder.codes import product_codes, residual_codes
@@ -46,11 +46,8 @@ BAD_HISTORY = -10
 _MOST_WIDTHS = 8
 """Widths of candidates for which a thread keeps buffers."""
 
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
-"""Without fastmath: sums are rounded as numpy rounds them."""
 
-
-@compiled
+@exact
 def read_lists(  # type: ignore[no-untyped-def]
     tokens, history, rows, weights, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances,
     code_rows, first_learned, learned_weight, item_weights, first_item,
@@ -84,7 +81,7 @@ def read_lists(  # type: ignore[no-untyped-def]
     return learned, total
 
 
-@compiled
+@exact
 def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ignore[no-untyped-def]
     """Write to ``sums`` (R,) uint32 what the lists ``rows`` give to the candidates ``ids`` (R,), R < 2^16 - 1.
 
@@ -131,7 +128,7 @@ def learned_sums(indptr, postings, rows, weights, marks, ids, sums):  # type: ig
         marks[np.uint64(ids[place]) & bits] = 0
 
 
-@compiled
+@exact
 def add_sums(scores, sums, own, shares):  # type: ignore[no-untyped-def]
     """scores (R,) float32 += cached * sums + evidence * (sums - own), in float64 and rounded once, as numpy does.
 
@@ -147,7 +144,7 @@ def add_sums(scores, sums, own, shares):  # type: ignore[no-untyped-def]
         scores[place] = score
 
 
-@compiled
+@exact
 def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-def]
     """Write the k best of R candidates, score descending and id ascending; return how many there are."""
     filled: Any = np.int64(0)
@@ -156,7 +153,7 @@ def keep_best(ids, scores, best_ids, best_scores):  # type: ignore[no-untyped-de
     return filled
 
 
-@compiled
+@exact
 def rescore(  # type: ignore[no-untyped-def]
     tokens, indptr, postings, rows, weights, marks, ids, sums, own, scores, best_ids, best_scores, scorer, shares,
 ):  # fmt: skip
@@ -175,7 +172,7 @@ def rescore(  # type: ignore[no-untyped-def]
     return keep_best(ids, scores, best_ids, best_scores)
 
 
-@compiled
+@exact
 def sum_listed(  # type: ignore[no-untyped-def]
     entries, indptr, postings, rows, weights, narrow, wide, seen, listed, ids, sums,
 ):  # fmt: skip
@@ -190,14 +187,14 @@ def sum_listed(  # type: ignore[no-untyped-def]
     return np.int64(found) if status >= 0 else np.int64(status)
 
 
-@compiled
+@exact
 def score_by_sums(sums, scale, scores):  # type: ignore[no-untyped-def]
     """scores (k,) float32 = sums * scale, in float64 and rounded once, as numpy does."""
     for place in range(len(scores)):
         scores[place] = np.float64(sums[place]) * np.float64(scale)
 
 
-@compiled
+@exact
 def answer(  # type: ignore[no-untyped-def]
     history, features, seen, allow, deny, few, listed, depth, best_ids, best_scores, address, kind,
 ):  # fmt: skip
@@ -239,7 +236,7 @@ def answer(  # type: ignore[no-untyped-def]
     return np.int64(results)
 
 
-@compiled
+@exact
 def rescore_batch(  # type: ignore[no-untyped-def]
     known, tokens, indptr, postings, rows, weights, first, stop, marks, ids, sums, own, scores, scorer, shares,
     best_ids, best_scores,

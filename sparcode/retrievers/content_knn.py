@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.data.features import Features, gather_rows
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.retrievers.ranking import check_request, rank_scores
 from sparcode.types import Hits, Queries
 
@@ -97,7 +97,7 @@ def _unit_content(
     return values, given * by_vector[:, None].astype(np.float32), parts > 0
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _add_word_scores(
     indptr: np.ndarray, words: np.ndarray, values: np.ndarray, queries: np.ndarray, scores: np.ndarray
 ) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from sparcode.errors import ConfigError, MissingExtraError
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.retrievers.ranking import check_request, rank_scores
 from sparcode.types import Hits, Queries, Sequences
 
@@ -112,7 +112,7 @@ def _to_weights(inverse: np.ndarray) -> None:
     np.fill_diagonal(inverse, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _count_pairs(indptr: np.ndarray, items: np.ndarray, gram: np.ndarray) -> None:
     """Add 1 to ``gram[i, j]`` for every row and its items i <= j (ascending in a row)."""
     for row in range(len(indptr) - 1):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import MissingExtraError
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.query.search.best import insert_best
 from sparcode.retrievers.exact import QueryEncoder
 from sparcode.retrievers.ranking import check_request, empty_hits, fill
@@ -241,7 +241,7 @@ def _one_thread(faiss: Any) -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _keep_one(found: np.ndarray, values: np.ndarray, history: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the first k results of one token (1, fetch) that are not in ``history``, and how many there are."""
     ids = np.empty((1, k), np.int32)
@@ -259,7 +259,7 @@ def _keep_one(found: np.ndarray, values: np.ndarray, history: np.ndarray, k: int
     return ids, scores, count
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _merge_row(found: np.ndarray, values: np.ndarray, blocked: np.ndarray, ids: np.ndarray, scores: np.ndarray) -> int:
     """Keep the best unblocked results of a row; an item found by several tokens counts once, with its best score."""
     count = 0
@@ -284,7 +284,7 @@ def _merge_row(found: np.ndarray, values: np.ndarray, blocked: np.ndarray, ids: 
     return count
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _keep_unseen(
     found: np.ndarray,
     values: np.ndarray,

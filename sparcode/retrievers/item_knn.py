@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.retrievers.lists import ItemLists
 from sparcode.retrievers.ranking import select
 from sparcode.types import Sequences
@@ -35,7 +35,7 @@ def cosine_lists(train: Sequences, item_count: int, neighbours: int) -> tuple[np
     return np.concatenate(([0], np.cumsum(counts))), ids[kept], scores[kept]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _neighbours(
     row_indptr: np.ndarray, row_items: np.ndarray, item_indptr: np.ndarray, item_rows: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

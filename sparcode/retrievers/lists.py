@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.retrievers.ranking import check_request, empty_hits, fill, select
 from sparcode.types import Hits, Queries
 
@@ -42,7 +42,7 @@ class ItemLists:
         return Hits(ids, scores)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _accumulate(
     list_indptr: np.ndarray,
     list_items: np.ndarray,
@@ -69,7 +69,7 @@ def _accumulate(
         used[item] = False
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _search(
     list_indptr: np.ndarray,
     list_items: np.ndarray,

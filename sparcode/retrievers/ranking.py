@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sparcode.errors import QueryError
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.query.search.best import worse
 from sparcode.types import NO_ITEM, Hits, Queries
 
@@ -47,7 +47,7 @@ def rank_scores(
     return Hits(ids, scores)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def sift_down(ids: np.ndarray, scores: np.ndarray, root: int, size: int) -> None:
     """Restore the heap whose root is the worst entry."""
     while True:
@@ -63,7 +63,7 @@ def sift_down(ids: np.ndarray, scores: np.ndarray, root: int, size: int) -> None
         root = child
 
 
-@njit(cache=True, nogil=True)
+@exact
 def sort_heap(ids: np.ndarray, scores: np.ndarray, size: int) -> None:
     """Turn a heap with the worst entry on top into best-first order."""
     for end in range(size - 1, 0, -1):
@@ -72,7 +72,7 @@ def sort_heap(ids: np.ndarray, scores: np.ndarray, size: int) -> None:
         sift_down(ids, scores, 0, end)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def select(values: np.ndarray, blocked: np.ndarray, ids: np.ndarray, scores: np.ndarray) -> int:
     """Write the best ``len(ids)`` unblocked items of ``values`` (n,) best first; return how many there are."""
     k = len(ids)
@@ -99,7 +99,7 @@ def select(values: np.ndarray, blocked: np.ndarray, ids: np.ndarray, scores: np.
     return size
 
 
-@njit(cache=True, nogil=True)
+@exact
 def fill(blocked: np.ndarray, ids: np.ndarray, scores: np.ndarray, count: int) -> None:
     """Fill places from ``count`` on with the most popular items not yet used (score nan); ``blocked`` is restored."""
     if count == len(ids):
@@ -118,7 +118,7 @@ def fill(blocked: np.ndarray, ids: np.ndarray, scores: np.ndarray, count: int) -
         blocked[ids[place]] = False
 
 
-@njit(cache=True, nogil=True)
+@exact
 def rank_rows(
     values: np.ndarray, indptr: np.ndarray, items: np.ndarray, exclude: bool, ids: np.ndarray, scores: np.ndarray
 ) -> None:
@@ -134,7 +134,7 @@ def rank_rows(
             blocked[items[position]] = False
 
 
-@njit(cache=True, nogil=True)
+@exact
 def walk_order(
     order: np.ndarray,
     values: np.ndarray,

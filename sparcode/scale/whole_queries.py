@@ -9,7 +9,7 @@ import numpy as np
 from sparcode.eval.evaluate import evaluate
 from sparcode.eval.latency import Stages, measure
 from sparcode.eval.machine import one_thread
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.retrievers.exact import ExactRetriever
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.retrievers.ranking import empty_hits
@@ -54,7 +54,7 @@ class PeerRetriever:
         return self.search_one(self.encoder.encode_one(history, features), history, k)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def unseen(found: np.ndarray, history: np.ndarray, ids: np.ndarray) -> int:
     """Write the first ids of ``found`` that are not in ``history`` to ``ids`` (k,) int32; return how many there are."""
     count = 0

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from sparcode.errors import DataError
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.seeding import derive, generator
 from sparcode.threads import limited
 from sparcode.types import Sequences
@@ -164,7 +164,7 @@ def item2vec(sequences: Sequences, item_count: int, options: BehaviourOptions, s
     return vectors
 
 
-@njit(cache=True, nogil=True)
+@exact
 def sparse_product(indptr, columns, values, dense, out):
     """Add a sparse matrix (n, m) times ``dense`` (m, k) to ``out`` (n, k)."""
     width = dense.shape[1]
@@ -175,7 +175,7 @@ def sparse_product(indptr, columns, values, dense, out):
                 out[row, k] += value * dense[column, k]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def skip_gram_epoch(indptr, items, order, vectors, contexts, noise, state, window, negatives, first_rate, last_rate):
     """Pass once over sequences in ``order``; the step falls in a line from the first to the last rate.
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sparcode.data.features import LARGEST_VECTOR
 from sparcode.errors import DataError
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 _BLOCK_BYTES = 1 << 26
 
@@ -111,7 +111,7 @@ def first_of_equals(vectors: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     return result
 
 
-@njit(cache=True, nogil=True)
+@exact
 def scan(vectors, low, high, hashes):
     """Hash rows of float32 (n, d), lower ``low`` and raise ``high`` (d,); return bool (n,): True where not finite.
 

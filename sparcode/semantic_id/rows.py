@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import DataError
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.seeding import derive
 
 BLOCK_ROWS = 65_536
@@ -46,7 +46,7 @@ def row_hashes(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@exact
 def mix(value: np.uint64) -> np.uint64:
     """Return the finaliser of splitmix64 (Steele et al. 2014): every bit of the result depends on every bit."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -54,7 +54,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _hash_rows(words: np.ndarray, start: np.uint64) -> np.ndarray:
     hashes = np.empty(words.shape[0], np.uint64)
     for r in range(words.shape[0]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 
 def sinkhorn(costs: np.ndarray, *, epsilon: float = 0.02, iterations: int = 200, tolerance: float = 1e-3) -> np.ndarray:
@@ -46,7 +46,7 @@ def round_plan(plan: np.ndarray) -> np.ndarray:
     return _greedy(order, plan.shape[0], plan.shape[1])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _greedy(order: np.ndarray, rows: int, columns: int) -> np.ndarray:
     column_of = np.full(rows, -1, np.int64)
     free = np.ones(columns, np.bool_)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.quantize.kmeans import kmeans, nearest
 from sparcode.seeding import generator
 
@@ -83,7 +83,7 @@ def _visits(sources: np.ndarray, made: Clusters, probes: int) -> tuple[np.ndarra
     return (order // probes).astype(np.int32), bounds
 
 
-@njit(cache=True, nogil=True)
+@exact
 def keep_better(
     who: np.ndarray, members: np.ndarray, found: np.ndarray, own: bool, ids: np.ndarray, scores: np.ndarray,
     least: np.ndarray,
@@ -114,7 +114,7 @@ def keep_better(
         least[source] = place
 
 
-@njit(cache=True, nogil=True)
+@exact
 def sort_rows(ids: np.ndarray, scores: np.ndarray) -> None:
     """Order every row by falling score, ties by the smaller id; empty places last."""
     for row in range(len(ids)):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparcode.config import ItemFamilyConfig
-from sparcode.jit import njit
+from sparcode.jit import exact
 from sparcode.types import Sequences
 
 
@@ -69,7 +69,7 @@ def count_repeats(train: Sequences, item_count: int, config: ItemFamilyConfig | 
     return Transitions(indptr, items, values[items])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def best_transitions(  # type: ignore[no-untyped-def]
     indptr, items, rows, positions, starts, source_factor, target_factor, window, reverse, length
 ):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.build.score.survivors import STRIDE, Survivors, any_above, offer, scan_row
-from sparcode.jit import njit
+from sparcode.jit import contracted, reordered_without_nan
 
 TILE_ITEMS, TILE_BYTES = 64, 1 << 18
 """Items of a tile: at most so many, and so many bytes of angles."""
@@ -29,13 +29,8 @@ PRODUCT_ITEMS, PRODUCT_CODES = 256, 1024
 """Matrix products are made in pieces of this shape, which stay in the second-level cache."""
 _ROUNDING = 2.0**-24
 
-# Sums keep the order of the source, see ``encoder.math.kernel``.
-kernel: Any = njit(cache=True, nogil=True, fastmath={"contract"})
-# Of a set of numbers any order finds the same extreme.
-reduction: Any = njit(cache=True, nogil=True, fastmath={"reassoc", "nnan", "nsz"})
 
-
-@reduction
+@reordered_without_nan
 def greatest_of(row):
     """Return the greatest number of ``row``, -inf of none."""
     greatest = np.float32(-np.inf)
@@ -44,7 +39,7 @@ def greatest_of(row):
     return greatest
 
 
-@reduction
+@reordered_without_nan
 def lowest_of(row):
     """Return the least number of ``row``, inf of none."""
     lowest = np.float32(np.inf)
@@ -53,7 +48,7 @@ def lowest_of(row):
     return lowest
 
 
-@kernel
+@contracted
 def item_mean(item, cosine, width, mean):
     """mean (d + padding,) = cosine * sum of the K_c tokens in ``item`` (K_c d,)."""
     for e in range(width):
@@ -65,7 +60,7 @@ def item_mean(item, cosine, width, mean):
         mean[e] *= cosine
 
 
-@kernel
+@contracted
 def fill_angles(columns, ranges, depths, mean, angles):
     """angles (K,) = sum_e columns[e, k] mean[depth of k's book + e], e ascending; columns (D, K), D a multiple of 4."""
     for m in range(depths.shape[0]):
@@ -84,7 +79,7 @@ def fill_angles(columns, ranges, depths, mean, angles):
                 part[k] = total + w3[k] * x3
 
 
-@kernel
+@contracted
 def one_angle(word, mean):
     """Return what ``fill_angles`` gives for one word (D,) of a book that starts at dimension 0."""
     total = np.float32(0.0)
@@ -93,7 +88,7 @@ def one_angle(word, mean):
     return total
 
 
-@kernel
+@contracted
 def known_of(slots, angles, base):
     """Return base + the angles of all books but the last of one code ``slots`` (M,)."""
     total = base
@@ -102,7 +97,7 @@ def known_of(slots, angles, base):
     return total
 
 
-@kernel
+@contracted
 def dot_row(slots, runs, angles, base, out):
     """Fill out (C,) with the dot-product scores of one item."""
     last = slots[:, slots.shape[1] - 1]
@@ -112,7 +107,7 @@ def dot_row(slots, runs, angles, base, out):
             out[c] = known + angles[last[c]]
 
 
-@kernel
+@contracted
 def collect_runs(
     start, stop, weights, columns, ranges, depths, slots, runs, adjacent, width, state
 ):  # fmt: skip
@@ -145,7 +140,7 @@ def collect_runs(
                 scan_row(gathered[: end - first], bars, known, first, start + t, state)
 
 
-@kernel
+@contracted
 def item_means(start, weights, width, means, base):
     """Fill means (I, d + padding) and base (I,) of items ``start ..``."""
     flat, item_bias, cosine, out_bias = weights.items, weights.item_bias, weights.cosine, weights.perceptron.out_bias
@@ -154,7 +149,7 @@ def item_means(start, weights, width, means, base):
         base[i] = item_bias[start + i] + out_bias
 
 
-@kernel
+@contracted
 def sieve(rough, slack, words, means, base, first_item, first_code, state):
     """Offer pairs whose rough angles (I, X) may beat their bars; ``slack`` (I,): base and error, ``words`` (C, D)."""
     bars = state.bars[first_code : first_code + rough.shape[1]]
@@ -168,7 +163,7 @@ def sieve(rough, slack, words, means, base, first_item, first_code, state):
                    first_code, state)  # fmt: skip
 
 
-@kernel
+@contracted
 def sieve_some(row, low, high, bars, slack, words, mean, base, item, first_code, state):
     """Offer the pairs ``low:high`` of one item whose rough angles may beat their bars, computed exactly."""
     for c in range(low, high):

@@ -23,11 +23,10 @@ import numpy as np
 
 from sparcode.build.score.dot import TILE_BYTES, TILE_ITEMS, collect_flat, collect_runs, dot_row, fill_angles, item_mean
 from sparcode.build.score.survivors import Survivors, scan
-from sparcode.jit import njit
+from sparcode.jit import contracted, reordered_without_nan
 from sparcode.query.codes import decode
 from sparcode.query.rescore.rescorer import Rescorer, dense
 
-_FAST = {"contract", "reassoc", "nsz", "nnan"}
 _DOT, _HADAMARD, _CONCATENATION = 0, 1, 2
 SCAN_BYTES, CHUNK_BYTES = 1 << 20, 1 << 24
 """Scores made before they are sieved: what stays in cache, and for scorers whose calls are dear."""
@@ -162,7 +161,7 @@ def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def score_items(  # type: ignore[no-untyped-def]
     start, weights, words, columns, ranges, depths, slots, runs, query_side, width, form, out
 ):
@@ -196,7 +195,7 @@ def score_items(  # type: ignore[no-untyped-def]
             dot_row(slots, runs, angles, base, out[row])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@contracted
 def fold_item(item: np.ndarray, weight: np.ndarray, width: int, folded: np.ndarray) -> None:
     """folded (d, H) = sum_j weight[j d + e, h] * item[j d + e]: the first layer, ready to be multiplied by words."""
     units = weight.shape[1]
@@ -208,7 +207,7 @@ def fold_item(item: np.ndarray, weight: np.ndarray, width: int, folded: np.ndarr
                 folded[e, h] += weight[row, h] * item[row]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@contracted
 def multiply(words: np.ndarray, folded: np.ndarray, out: np.ndarray) -> None:
     """out (K, H) = words (K, D) @ folded (D, H); D a multiple of 4."""
     for k in range(words.shape[0]):
@@ -226,7 +225,7 @@ def multiply(words: np.ndarray, folded: np.ndarray, out: np.ndarray) -> None:
                 row[h] = total + w3 * f3[h]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@contracted
 def project(vectors: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out (C, H) += vectors (C, d) @ weight (d, H), in one order per entry."""
     for c in range(vectors.shape[0]):
@@ -235,7 +234,7 @@ def project(vectors: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
                 out[c, h] += vectors[c, e] * weight[e, h]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def angle_of(slots, angles):  # type: ignore[no-untyped-def]
     """Return the cosine term of one code: the sum over its codewords."""
     total = np.float32(0.0)
@@ -244,7 +243,7 @@ def angle_of(slots, angles):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, out):  # type: ignore[no-untyped-def]
     """One hidden layer: out (C,) from partials (K, H); see the module's formula. ``runs``: codes of equal prefix."""
     negative = np.empty(first_bias.shape[0], np.float32)
@@ -264,7 +263,7 @@ def fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, 
             out[c] = known + s0 + angles[k0]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def four_sums(p0, p1, p2, p3, negative, weight):  # type: ignore[no-untyped-def]
     """Return sum_h weight_h max(negative_h, p_h) for four rows p (H,)."""
     s0 = s1 = s2 = s3 = np.float32(0.0)
@@ -277,7 +276,7 @@ def four_sums(p0, p1, p2, p3, negative, weight):  # type: ignore[no-untyped-def]
     return s0, s1, s2, s3
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def start_prefix(slots, partials, angles, first_bias, out_weight, negative):  # type: ignore[no-untyped-def]
     """Fill ``negative`` (H,) with -a, a = hidden units of all books but the last; return their part of the score."""
     for h in range(negative.shape[0]):
@@ -293,7 +292,7 @@ def start_prefix(slots, partials, angles, first_bias, out_weight, negative):  # 
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def fused_concatenation(  # type: ignore[no-untyped-def]
     slots, query_side, angles, base, side, middle, middle_bias, out_weight, out
 ):
@@ -318,7 +317,7 @@ def fused_concatenation(  # type: ignore[no-untyped-def]
         out[c] = base + total + angle_of(slots[c], angles)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def deep_hadamard(  # type: ignore[no-untyped-def]
     slots, partials, angles, base, first_bias, middle, middle_bias, out_weight, out
 ):
@@ -334,7 +333,7 @@ def deep_hadamard(  # type: ignore[no-untyped-def]
         out[c] = base + deep_layers(hidden, middle, middle_bias, out_weight) + angle_of(slots[c], angles)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@reordered_without_nan
 def deep_layers(hidden, middle, middle_bias, out_weight):  # type: ignore[no-untyped-def]
     """Run hidden units (H,) before their ReLU through the remaining layers; changes ``hidden``."""
     after = np.empty(hidden.shape[0], np.float32)

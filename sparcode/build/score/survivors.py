@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 STRIDE = 64
 """Scores compared before the next branch."""
@@ -103,7 +103,7 @@ def _stream(slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.empty(slots, np.int32), np.empty(slots, np.int32), np.empty(slots, np.float32)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def bars_of(limits, shift):
     """Return ``bar_of`` (C,) f32 of each code."""
     bars = np.empty(limits.shape[0], np.float32)
@@ -112,14 +112,14 @@ def bars_of(limits, shift):
     return bars
 
 
-@njit(cache=True, nogil=True)
+@exact
 def scan(scores, first_item, state):
     """Offer raw scores (I, C) of items ``first_item ..``."""
     for i in range(scores.shape[0]):
         scan_row(scores[i], state.bars, np.float32(0.0), 0, first_item + i, state)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def scan_row(row, bars, known, first, item, state):
     """Offer ``known`` + row (X,) of codes ``first ..`` and one item; ``bars`` (X,) are those of these codes."""
     whole = row.shape[0] - row.shape[0] % STRIDE
@@ -133,7 +133,7 @@ def scan_row(row, bars, known, first, item, state):
             offer(known + row[c], first + c, item, state)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def any_above(row, bars, known):
     """Return how many of STRIDE scores are above their bars; the fixed length is what makes it ten times faster."""
     hits = np.int32(0)
@@ -142,7 +142,7 @@ def any_above(row, bars, known):
     return hits
 
 
-@njit(cache=True, nogil=True)
+@exact
 def offer(score, code, item, state):
     """Take one pair in where it belongs."""
     value = score - state.shift[code]
@@ -165,7 +165,7 @@ def offer(score, code, item, state):
         select_best(code, state)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def select_best(code, state):
     """Empty a full buffer down to what may be among the ``floor`` best, and raise the bar accordingly."""
     wanted = state.floor - state.above[code]
@@ -176,14 +176,14 @@ def select_best(code, state):
     state.bars[code] = bar_of(limit, state.shift[code])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def bar_of(limit, shift):
     """Return an f32 that every raw score s with s - shift > limit, in any rounding, is above."""
     bar = np.float32(np.float64(limit) + np.float64(shift))
     return np.nextafter(bar, np.float32(-np.inf))
 
 
-@njit(cache=True, nogil=True)
+@exact
 def key_of(value, item):
     """Return a uint64 that orders pairs: greater for a greater value, of equal values for a smaller item."""
     bits = np.float32(np.float32(value) + np.float32(0.0)).view(np.uint32)  # -0 becomes 0
@@ -191,7 +191,7 @@ def key_of(value, item):
     return (np.uint64(bits) << np.uint64(32)) | np.uint64(_ALL - np.uint32(item))
 
 
-@njit(cache=True, nogil=True)
+@exact
 def value_of(key):
     """Return the value f32 of a key."""
     bits = np.uint32(key >> np.uint64(32))
@@ -199,13 +199,13 @@ def value_of(key):
     return np.uint32(bits).view(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def item_of(key):
     """Return the item i32 of a key."""
     return np.int32(_ALL - np.uint32(key & _LOW))
 
 
-@njit(cache=True, nogil=True)
+@exact
 def best_first(keys, count, wanted):
     """Move the ``wanted`` >= 1 greatest of ``count`` distinct keys to the front; return the least of them."""
     low, high, spot = 0, count - 1, wanted - 1
@@ -232,7 +232,7 @@ def best_first(keys, count, wanted):
     return keys[spot]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def drain(state, wanted, total):
     """Return (rows, items, values) of the ``wanted`` (C,) best pairs of the buffers, ``total`` in all."""
     rows, items, values = np.empty(total, np.int32), np.empty(total, np.int32), np.empty(total, np.float32)

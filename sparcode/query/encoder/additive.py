@@ -18,7 +18,8 @@ import numpy as np
 
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import open_encoder_files, read_only
-from sparcode.query.encoder.math import dot, kernel
+from sparcode.jit import contracted
+from sparcode.query.encoder.math import dot
 from sparcode.query.spec_values import count_of, number_of
 from sparcode.types import Queries
 
@@ -88,7 +89,7 @@ class AdditiveEncoder:
         return self.tokens(Queries(np.array([0, len(history)], np.int64), history))[0]
 
 
-@kernel
+@contracted
 def additive_tokens(sources, age_weights, items, indptr, tokens):
     """Write the tokens (B, 1, d) of histories ``items[indptr[b]:indptr[b + 1]]``.
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparcode.jit import contracted
 from sparcode.jit.tiles import LANES, ROWS, tile_distances
-from sparcode.query.encoder.math import dot, kernel
+from sparcode.query.encoder.math import dot
 from sparcode.query.encoder.screen import any_near, insert, screened
 
 _ZERO = np.float32(0.0)
@@ -28,7 +29,7 @@ def prepare_books(codebooks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return books, norms.astype(np.float32)
 
 
-@kernel
+@contracted
 def half_distances(x, book, norms, values, least, words):
     """Set ``values[r, c] = norms[c] - x[r] . codeword c`` (R, N) for rows ``x`` (R, width), ``book`` (width, N).
 
@@ -47,7 +48,7 @@ def half_distances(x, book, norms, values, least, words):
             values[r, c] = distance_to(x[r], book, norms, c)
 
 
-@kernel
+@contracted
 def distance_to(x, book, norms, c):
     """Return ``norms[c] - x . codeword c``, rounded as a tile rounds it."""
     total = norms[c]
@@ -56,7 +57,7 @@ def distance_to(x, book, norms, c):
     return total
 
 
-@kernel
+@contracted
 def nearest_words(x, book, norms, least, words, indices, kept):
     """Set ``indices[r, 0]`` to the codeword nearest to row r, ties to the smaller, and ``kept[r, 0]`` to its distance.
 
@@ -80,7 +81,7 @@ def nearest_words(x, book, norms, least, words, indices, kept):
         kept[r, 0], indices[r, 0] = best, word
 
 
-@kernel
+@contracted
 def _flat(tokens, codes, distances):
     # (B, K_u, ...) -> (B K_u, ...)
     batch, heads, width = tokens.shape
@@ -89,7 +90,7 @@ def _flat(tokens, codes, distances):
     return tokens.reshape(rows, width), codes.reshape(rows, probes, books), distances.reshape(rows, probes)
 
 
-@kernel
+@contracted
 def smallest(values, least, indices, kept):
     """Put the ``len(kept)`` smallest values into ``kept`` ascending, ties by smaller index, and where they stood.
 
@@ -113,7 +114,7 @@ def smallest(values, least, indices, kept):
     return filled
 
 
-@kernel
+@contracted
 def offer(value, row, word, prefixes, m, kept, rows, words, filled):
     """Insert (value, prefix row, codeword) into the ascending lists, ties by smaller code; return their length."""
     capacity = kept.shape[0]
@@ -132,7 +133,7 @@ def offer(value, row, word, prefixes, m, kept, rows, words, filled):
     return min(filled + 1, capacity)
 
 
-@kernel
+@contracted
 def _precedes(prefixes, m, row, word, other_row, other_word):
     # True when the composite code (prefix of `row`, word) is smaller than the other one.
     for i in range(m):
@@ -141,7 +142,7 @@ def _precedes(prefixes, m, row, word, other_row, other_word):
     return word < other_word
 
 
-@kernel
+@contracted
 def extend(codes, prefixes, m, rows, words, filled):
     """Set the first ``filled`` codes to their prefixes of m codewords and the chosen codeword of book m."""
     copy_words(codes, m, prefixes)
@@ -151,7 +152,7 @@ def extend(codes, prefixes, m, rows, words, filled):
         codes[a, m] = words[a]
 
 
-@kernel
+@contracted
 def copy_words(codes, m, prefixes):
     """Set the first m codewords of all ``prefixes`` (P, M) to those of ``codes``."""
     # One by one: numba's assignment of a slice carries the text of its error message, a second of compiling.
@@ -160,7 +161,7 @@ def copy_words(codes, m, prefixes):
             prefixes[a, i] = codes[a, i]
 
 
-@kernel
+@contracted
 def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances):
     """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) with the P nearest codes of each token."""
     probes, book_count = codes.shape[2:]
@@ -206,7 +207,7 @@ def product_codes(tokens, books, norms, turns, leading, rests, book_rows, longes
                 distances[start + r, a] = max(distances[start + r, a], _ZERO)
 
 
-@kernel
+@contracted
 def join(codes, distances, count, m, indices, best):
     """Extend ``count`` codes (P, M) of m codewords and their distances (P,) by the best codewords of book m.
 
@@ -231,7 +232,7 @@ def join(codes, distances, count, m, indices, best):
     return filled
 
 
-@kernel
+@contracted
 def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances):
     """Fill ``codes`` (B, K_u, P, M) and squared ``distances`` (B, K_u, P) by beam search; width 1 is greedy."""
     probes, book_count = codes.shape[2:]
@@ -277,7 +278,7 @@ def residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longe
             distances[t, a] = dot(residuals[a], residuals[a])
 
 
-@kernel
+@contracted
 def widen(residuals, values, prefixes, m, kept, rows, words):
     """Choose the best (prefix row, codeword of book m) by what remains; return how many there are.
 

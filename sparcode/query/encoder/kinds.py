@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from sparcode.index.arrays import Arrays
+from sparcode.jit import contracted
 from sparcode.query.encoder.math import (
     add_product,
     affine,
     affine_relu,
     dot,
     gather,
-    kernel,
     sigmoid_in_place,
     softmax_in_place,
     tanh_in_place,
@@ -70,7 +70,7 @@ def _stack(parts: Any) -> np.ndarray:
     return np.array(parts, dtype=np.float32, order="C")
 
 
-@kernel
+@contracted
 def gru_step(x, state, input_weight, hidden_weight, input_bias, hidden_bias, gates, recurrent):
     """Replace ``state`` by ``(1 - z) n + z state``, n = tanh(W_n x + r (U_n state)), torch's gate order r, z, n."""
     width = state.shape[0]
@@ -88,7 +88,7 @@ def gru_step(x, state, input_weight, hidden_weight, input_bias, hidden_bias, gat
         state[i] = fresh + update * (state[i] - fresh)  # one product, see ``encoder.math.add_product``
 
 
-@kernel
+@contracted
 def gru4rec_states(
     table, items, starts, stops, scale, empty, states,
     input_weights, hidden_weights, input_biases, hidden_biases, history,
@@ -113,7 +113,7 @@ def gru4rec_states(
     return -1
 
 
-@kernel
+@contracted
 def gru_event(x, hidden, input_weights, hidden_weights, input_biases, hidden_biases, gates, recurrent):
     """Take one event through all layers."""
     for layer in range(hidden.shape[0]):
@@ -129,7 +129,7 @@ def memory_gru4rec(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return (np.zeros((int(spec["blocks"]), int(spec["width"])), np.float32),)
 
 
-@kernel
+@contracted
 def remember_gru4rec(
     table, items, first, scale, hidden, input_weights, hidden_weights, input_biases, hidden_biases, history
 ):
@@ -144,13 +144,13 @@ def remember_gru4rec(
     return -1
 
 
-@kernel
+@contracted
 def recall_gru4rec(count, states, hidden, input_weights, hidden_weights, input_biases, hidden_biases, history):
     """The hidden vector of the last layer."""
     states[0] = hidden[hidden.shape[0] - 1]
 
 
-@kernel
+@contracted
 def dnn_states(table, items, starts, stops, scale, empty, states, weight0, bias0, weight1, bias1, weight2, bias2):
     """Mean of the events through two ReLU layers; see the head of the file."""
     n, width = table.shape
@@ -173,7 +173,7 @@ def dnn_states(table, items, starts, stops, scale, empty, states, weight0, bias0
     return -1
 
 
-@kernel
+@contracted
 def layers(mean, count, scale, weight0, bias0, weight1, bias1, weight2, bias2, hidden0, hidden1, out):
     """Set ``out`` from the sum ``mean`` of ``count`` item vectors, which becomes their scaled mean."""
     factor = scale / np.float32(count)
@@ -189,7 +189,7 @@ def memory_dnn(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return np.zeros(int(spec["width"]), np.float32), np.zeros(1, np.float32)
 
 
-@kernel
+@contracted
 def remember_dnn(table, items, first, scale, total, kept_scale, weight0, bias0, weight1, bias1, weight2, bias2):
     """One sum an event."""
     kept_scale[0] = scale
@@ -202,7 +202,7 @@ def remember_dnn(table, items, first, scale, total, kept_scale, weight0, bias0, 
     return -1
 
 
-@kernel
+@contracted
 def recall_dnn(count, states, total, kept_scale, weight0, bias0, weight1, bias1, weight2, bias2):
     """The three layers."""
     hidden0, hidden1 = np.empty(bias0.shape[0], np.float32), np.empty(bias1.shape[0], np.float32)
@@ -210,7 +210,7 @@ def recall_dnn(count, states, total, kept_scale, weight0, bias0, weight1, bias1,
            states[0])  # fmt: skip
 
 
-@kernel
+@contracted
 def self_attentive_states(table, items, starts, stops, scale, empty, states, positions, inner, attention):
     """K_u softmax-weighted means of the events; see the head of the file."""
     heads, width = empty.shape
@@ -236,7 +236,7 @@ def self_attentive_states(table, items, starts, stops, scale, empty, states, pos
     return -1
 
 
-@kernel
+@contracted
 def attention_logits(x, position, inner, attention, placed, hidden, logits):
     """Set ``logits`` (K_u,) of one event to ``attention . tanh(inner (x + position))``."""
     for i in range(x.shape[0]):
@@ -254,7 +254,7 @@ def memory_self_attentive(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return np.zeros((history, width), np.float32), np.zeros((heads, history), np.float32)
 
 
-@kernel
+@contracted
 def remember_self_attentive(table, items, first, scale, x, logits, positions, inner, attention):
     """The logits of every event."""
     placed, hidden = np.empty(table.shape[1], np.float32), np.empty(inner.shape[1], np.float32)
@@ -266,7 +266,7 @@ def remember_self_attentive(table, items, first, scale, x, logits, positions, in
     return -1
 
 
-@kernel
+@contracted
 def recall_self_attentive(count, states, x, logits, positions, inner, attention):
     """K_u softmax-weighted means."""
     weights = logits[:, :count].copy()
@@ -276,7 +276,7 @@ def recall_self_attentive(count, states, x, logits, positions, inner, attention)
         add_product(weights[k], x[:count], states[k])
 
 
-@kernel
+@contracted
 def capsule_states(table, items, starts, stops, scale, empty, states, routing, bilinear, iterations):
     """Dynamic routing into K_u capsules; see the head of the file."""
     heads, width = empty.shape
@@ -299,7 +299,7 @@ def capsule_states(table, items, starts, stops, scale, empty, states, routing, b
     return -1
 
 
-@kernel
+@contracted
 def route_all(capsules, count, routing, iterations, logits, out):
     """Set ``out`` (K_u, d) by ``iterations`` of routing ``count`` capsules; ``logits`` (H, K_u) is scratch."""
     for t in range(count):
@@ -318,7 +318,7 @@ def memory_capsule(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return (np.zeros((int(spec["history"]), int(spec["width"])), np.float32),)
 
 
-@kernel
+@contracted
 def remember_capsule(table, items, first, scale, capsules, routing, bilinear, iterations):
     """The bilinear map of every event; routing looks at all events and is left to ``recall_capsule``."""
     x = np.empty((1, table.shape[1]), np.float32)
@@ -330,14 +330,14 @@ def remember_capsule(table, items, first, scale, capsules, routing, bilinear, it
     return -1
 
 
-@kernel
+@contracted
 def recall_capsule(count, states, capsules, routing, bilinear, iterations):
     """All iterations of routing."""
     logits = np.empty((count, states.shape[0]), np.float32)
     route_all(capsules, count, routing, iterations, logits, states)
 
 
-@kernel
+@contracted
 def route(logits, capsules, count, out):
     """Set ``out[k] = squash(sum_t softmax_k(logits[t]) capsules[t])``."""
     heads, width = out.shape

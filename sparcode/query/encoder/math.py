@@ -6,19 +6,9 @@ consecutive outputs and vectorise."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from sparcode.jit import njit
-
-# error_model="numpy": the test for division by zero that Python asks for would keep loops scalar.
-kernel: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-"""Decorator of kernels. Sums keep the order of the source: loops that write have a vector and a scalar version, chosen
-by where the arrays lie in memory, and only a fixed order gives both the same bits."""
-
-# Sums over one loop that only reads: there is one version of it, so reordering is safe and lets it vectorise.
-_reduction: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+from sparcode.jit import contracted, reordered
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -35,7 +25,7 @@ _OFFSET = np.float32(127.5)
 _MANTISSA = np.int32(23)
 
 
-@kernel
+@contracted
 def exp32(x):
     """Return e^x in float32, x clipped to [-87, 88], relative error about 1e-7 (Cephes expf); it vectorises."""
     x = min(max(x, _LOWEST), _HIGHEST)
@@ -49,21 +39,21 @@ def exp32(x):
     return (y * x * x + x + _ONE) * power.view(np.float32)
 
 
-@kernel
+@contracted
 def sigmoid_in_place(x):
     """Replace every x by 1 / (1 + e^-x)."""
     for i in range(x.shape[0]):
         x[i] = _ONE / (_ONE + exp32(-x[i]))
 
 
-@kernel
+@contracted
 def tanh_in_place(x):
     """Replace every x by 1 - 2 / (1 + e^2x)."""
     for i in range(x.shape[0]):
         x[i] = _ONE - _TWO / (_ONE + exp32(x[i] + x[i]))
 
 
-@_reduction
+@reordered
 def dot(a, b):
     """Return the inner product of two vectors."""
     total = _ZERO
@@ -72,7 +62,7 @@ def dot(a, b):
     return total
 
 
-@_reduction
+@reordered
 def mean_of(x):
     """Return the mean of a vector."""
     total = _ZERO
@@ -81,7 +71,7 @@ def mean_of(x):
     return total / np.float32(x.shape[0])
 
 
-@_reduction
+@reordered
 def variance_of(x, mean):
     """Return the biased variance of a vector around ``mean``."""
     total = _ZERO
@@ -90,7 +80,7 @@ def variance_of(x, mean):
     return total / np.float32(x.shape[0])
 
 
-@kernel
+@contracted
 def softmax_in_place(x, count):
     """Replace ``x[:count]`` by its softmax."""
     highest = x[0]
@@ -103,7 +93,7 @@ def softmax_in_place(x, count):
         x[i] *= factor
 
 
-@kernel
+@contracted
 def add_product(x, weight, out):
     """Add ``x @ weight`` to ``out``; ``weight`` is (len(x), len(out))."""
     rows, columns = weight.shape
@@ -125,7 +115,7 @@ def add_product(x, weight, out):
         i += 1
 
 
-@kernel
+@contracted
 def add_products(x, weight, out):
     """Add ``x @ weight`` to ``out`` for rows x (T, in), out (T, out); every row as ``add_product``, bit for bit.
 
@@ -172,7 +162,7 @@ def add_products(x, weight, out):
         t += 1
 
 
-@kernel
+@contracted
 def affine_rows(x, weight, bias, out):
     """Set ``out[t] = x[t] @ weight + bias`` for every row."""
     for t in range(x.shape[0]):
@@ -181,7 +171,7 @@ def affine_rows(x, weight, bias, out):
     add_products(x, weight, out)
 
 
-@kernel
+@contracted
 def affine(x, weight, bias, out):
     """Set ``out = x @ weight + bias``."""
     for j in range(bias.shape[0]):
@@ -189,7 +179,7 @@ def affine(x, weight, bias, out):
     add_product(x, weight, out)
 
 
-@kernel
+@contracted
 def affine_relu(x, weight, bias, out):
     """Set ``out = max(x @ weight + bias, 0)``."""
     affine(x, weight, bias, out)
@@ -197,7 +187,7 @@ def affine_relu(x, weight, bias, out):
         out[j] = max(out[j], _ZERO)
 
 
-@kernel
+@contracted
 def layer_norm(x, gain, offset, epsilon, out):
     """Set ``out = (x - mean) / sqrt(variance + epsilon) * gain + offset``; variance is the biased one."""
     mean = mean_of(x)
@@ -206,7 +196,7 @@ def layer_norm(x, gain, offset, epsilon, out):
         out[i] = (x[i] - mean) * scale * gain[i] + offset[i]
 
 
-@kernel
+@contracted
 def gather(table, items, scale, out):
     """Set ``out[t] = scale * table[items[t]]``; return the first position whose item is not in the table, or -1."""
     n = table.shape[0]
@@ -218,7 +208,7 @@ def gather(table, items, scale, out):
     return -1
 
 
-@kernel
+@contracted
 def finish(states, lengths, features, feature_weight, head, head_bias, tokens, valid):
     """Turn states (B, S, d) into unit tokens (B, K_u, d).
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.index.arrays import Arrays
+from sparcode.jit import contracted
 from sparcode.query.encoder.math import (
     add_product,
     add_products,
@@ -29,7 +30,6 @@ from sparcode.query.encoder.math import (
     affine_rows,
     dot,
     gather,
-    kernel,
     layer_norm,
     softmax_in_place,
 )
@@ -73,7 +73,7 @@ def _stack(parts: Any) -> np.ndarray:
     return np.array(parts, dtype=np.float32, order="C")
 
 
-@kernel
+@contracted
 def sasrec_states(
     table, items, starts, stops, scale, empty, states,
     positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
@@ -130,7 +130,7 @@ def memory(spec: dict[str, Any]) -> tuple[np.ndarray, ...]:
     return tuple(np.zeros(shape, np.float32) for shape in shapes)
 
 
-@kernel
+@contracted
 def remember(
     table, items, first, scale, normed, end, keys, values,
     positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
@@ -153,7 +153,7 @@ def remember(
     return -1
 
 
-@kernel
+@contracted
 def recall(
     count, states, normed, end, keys, values,
     positions, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, deep,
@@ -166,7 +166,7 @@ def recall(
     )  # fmt: skip
 
 
-@kernel
+@contracted
 def add_event(x, t, keys, values, norms, matrices, biases, heads, epsilon, y, mixed):
     """Add attention to event t, whose row is ``x``, as ``full_attention`` does; keep its key and value."""
     width = x.shape[0]
@@ -184,7 +184,7 @@ def add_event(x, t, keys, values, norms, matrices, biases, heads, epsilon, y, mi
     add_product(mixed, matrices[OUT], x)
 
 
-@kernel
+@contracted
 def attend(query, keys, values, weights, size, mixed):
     """Set ``mixed`` (d,) to the values (>= T, d) of T events, weighted by ``keys`` (d, >= T); heads of ``size``.
 
@@ -200,7 +200,7 @@ def attend(query, keys, values, weights, size, mixed):
         add_product(weights, values[:count, low:high], mixed[low:high])
 
 
-@kernel
+@contracted
 def last_block(
     x, y, norms, matrices, biases, inner, inner_bias, outer, outer_bias, final, heads, epsilon, hidden, state
 ):
@@ -210,7 +210,7 @@ def last_block(
     layer_norm(x, final[0], final[1], epsilon, state)
 
 
-@kernel
+@contracted
 def feed_forward(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden, normed):
     """Add ``relu(LN(x) @ inner + inner_bias) @ outer + outer_bias`` to ``x``."""
     layer_norm(x, norms[2], norms[3], epsilon, normed)
@@ -220,7 +220,7 @@ def feed_forward(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden
     add_product(hidden, outer, x)
 
 
-@kernel
+@contracted
 def last_attention(x, y, matrices, biases, heads):
     """Add attention to the newest event ``x`` (d,), see the head of the file; ``y`` (T, d): LN of all events."""
     count, width = y.shape
@@ -248,7 +248,7 @@ def last_attention(x, y, matrices, biases, heads):
     add_product(mixed, matrices[OUT], x)
 
 
-@kernel
+@contracted
 def full_attention(x, y, queries, keys, values, mixed, norms, matrices, biases, heads, epsilon):
     """Add causal attention to every row of ``x`` (T, d); the rest is scratch: (T, d), ``keys`` (d, >= T)."""
     count, width = x.shape
@@ -271,7 +271,7 @@ def full_attention(x, y, queries, keys, values, mixed, norms, matrices, biases, 
     add_products(mixed, matrices[OUT], x)
 
 
-@kernel
+@contracted
 def feed_forward_rows(x, norms, inner, inner_bias, outer, outer_bias, epsilon, hidden, normed):
     """``feed_forward`` of every row of ``x`` (T, d)."""
     for t in range(x.shape[0]):

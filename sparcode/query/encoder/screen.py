@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparcode.jit import contracted
 from sparcode.jit.tiles import LANES, tile_distances
-from sparcode.query.encoder.math import add_products, dot, kernel
+from sparcode.query.encoder.math import add_products, dot
 
 LEAST_WORDS = 2048
 """Fewer codewords stay in the second cache, and a full search is as quick."""
@@ -70,7 +71,7 @@ def _leading(turned: np.ndarray) -> int:
     return min(-(-enough // 8), turned.shape[2] // 8) * 8
 
 
-@kernel
+@contracted
 def screened(x, turn, leading, rests, rows, longest, norms, values, turned, least, places, indices, kept):
     """Put the P smallest half distances of every row of ``x`` (R, width) into ``kept`` (R, P) ascending.
 
@@ -85,7 +86,7 @@ def screened(x, turn, leading, rests, rows, longest, norms, values, turned, leas
         select(x[r], rows, norms, values[r], slack, places[r], indices[r], kept[r])
 
 
-@kernel
+@contracted
 def select(x, rows, norms, values, slack, places, indices, kept):
     """Measure the codewords whose bound is near enough; ``values`` (N,) bounds, ``places`` where small ones stand."""
     size = kept.shape[0]
@@ -109,7 +110,7 @@ def select(x, rows, norms, values, slack, places, indices, kept):
     return measure(x, rows, norms, places, waiting, indices, kept, filled)
 
 
-@kernel
+@contracted
 def measure(x, rows, norms, places, count, indices, kept, filled):
     """Insert the half distances of the codewords ``places[:count]``, at most TOGETHER; return the list's length."""
     for spare in range(count, TOGETHER):
@@ -134,7 +135,7 @@ def measure(x, rows, norms, places, count, indices, kept, filled):
     return filled
 
 
-@kernel
+@contracted
 def bounds(x, turn, leading, rests, norms, values, turned, least, places):
     """Set ``values[r, c]`` to the lower bound of row r of ``x`` and codeword c, see the head of the file.
 
@@ -163,7 +164,7 @@ def bounds(x, turn, leading, rests, norms, values, turned, least, places):
             values[r, c] = total
 
 
-@kernel
+@contracted
 def any_near(part, limit):
     """Tell whether any of 16 values is not above ``limit``."""
     near = np.int32(0)
@@ -172,7 +173,7 @@ def any_near(part, limit):
     return near != 0
 
 
-@kernel
+@contracted
 def insert(value, index, indices, kept, filled):
     """Insert a value into the ascending list ``kept`` if it is small enough; return the list's length."""
     size = kept.shape[0]

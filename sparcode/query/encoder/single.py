@@ -8,11 +8,11 @@ The kernels of the encoder are those of ``Encoder.tokens``, called by address: t
 
 from __future__ import annotations
 
+from sparcode.jit import contracted
 from sparcode.jit.addresses import call_plain, call_status
-from sparcode.query.encoder.math import kernel
 
 
-@kernel
+@contracted
 def encode(history, features, states_entry, finish_entry, tokens, lengths, table, states, inputs, outputs):
     """Set ``tokens`` (1, K_u, d) to those of ``history`` (m,) and ``features`` (1, F) or (1, 0); tell whether all items
     are known. The other arguments are those of ``Encoder.single``; ``lengths``: 0 to H.

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.jit import njit, overload, types
+from sparcode.jit import exact, overload, reordered, types
 from sparcode.jit.prefetch import LINE, prefetch
 from sparcode.query.rescore.item_vectors import half_to_float
 
 AHEAD = 24
 """Candidates between the one asked for and the one scored: a miss takes as long as scoring about so many."""
-
-_kernel: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 
 
 def prefetch_row(values: np.ndarray, row: Any) -> None:
@@ -50,7 +48,7 @@ def _coordinate(stored, scale):  # type: ignore[no-untyped-def]
     return lambda stored, scale: _scaled(stored, scale)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _scaled(code, scale):  # type: ignore[no-untyped-def]
     # A function of its own: its product may not be reordered, so a coordinate is rounded as ``decoded`` does.
     return np.float32(code) * scale
@@ -66,14 +64,14 @@ def _rows_and_scales(items):  # type: ignore[no-untyped-def]
     return (lambda items: items) if isinstance(items, types.BaseTuple) else (lambda items: (items, None))
 
 
-@_kernel
+@reordered
 def prefetch_candidates(items, item_bias, candidates):  # type: ignore[no-untyped-def]
     """Ask for the vectors, stored as ``item_vectors.Items``, and the biases of the ``candidates`` (R,)."""
     rows, scales = rows_and_scales(items)
     _ask(rows, scales, item_bias, candidates)
 
 
-@_kernel
+@reordered
 def _ask(rows, scales, item_bias, candidates):  # type: ignore[no-untyped-def]
     for place in range(len(candidates)):
         item = np.uint64(candidates[place])
@@ -83,7 +81,7 @@ def _ask(rows, scales, item_bias, candidates):  # type: ignore[no-untyped-def]
             prefetch(scales, item)
 
 
-@_kernel
+@reordered
 def dot_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyped-def]
     """Add bias of the item + cosine * sum_j token . item_j to ``out`` (R,) for every token (K_u, d) of the query.
 
@@ -93,7 +91,7 @@ def dot_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyped
     _add_dots(tokens, candidates, rows, scales, weights, out)
 
 
-@_kernel
+@reordered
 def _add_dots(tokens, candidates, rows, scales, weights, out):  # type: ignore[no-untyped-def]
     item_bias, cosine, bias, relu = weights.item_bias, weights.cosine, weights.bias, weights.relu
     count, width, size = candidates.shape[0], tokens.shape[1], rows.shape[1]

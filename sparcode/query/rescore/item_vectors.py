@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import CorruptIndexError
-from sparcode.jit import njit, overload, types
+from sparcode.jit import exact, overload, types
 
 KINDS = ("float32", "float16", "int8")
 Items = np.ndarray | tuple[np.ndarray, np.ndarray]
@@ -113,7 +113,7 @@ def _float16_row(items, item, buffer):  # type: ignore[no-untyped-def]
     return buffer
 
 
-@njit(cache=True, nogil=True)
+@exact
 def half_to_float(bits):  # type: ignore[no-untyped-def]
     """Return the float32 value of the uint16 bits of a float16. For kernels."""
     half = np.uint32(bits)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparcode.query.encoder.math import affine, dot, exp32, kernel
+from sparcode.jit import contracted
+from sparcode.query.encoder.math import affine, dot, exp32
 
 TILE = 64
 _ZERO = np.float32(0.0)
@@ -132,7 +133,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-@kernel
+@contracted
 def fill_sides(vectors, weight, bias, length, components, gates):  # type: ignore[no-untyped-def]
     """Fill components (X, P, d), scaled to ``length``, and gates (X, L) with vectors (X, D) @ weight + bias."""
     parts, width = components.shape[1], components.shape[2]
@@ -147,7 +148,7 @@ def fill_sides(vectors, weight, bias, length, components, gates):  # type: ignor
         gates[x, :] = row[parts * width :]
 
 
-@kernel
+@contracted
 def add_mixtures(  # type: ignore[no-untyped-def]
     lanes, lane_gates, fixed, fixed_gates, first, bias, last, scale, out
 ):
@@ -168,7 +169,7 @@ def add_mixtures(  # type: ignore[no-untyped-def]
                 out[f, place + c] += scale * mixed[c]
 
 
-@kernel
+@contracted
 def fill_logits(lanes, fixed, logits):  # type: ignore[no-untyped-def]
     """Fill logits (U V, TILE), lanes' component first, with lanes (U d, TILE) times fixed components (V, d)."""
     parts, width = fixed.shape
@@ -177,7 +178,7 @@ def fill_logits(lanes, fixed, logits):  # type: ignore[no-untyped-def]
         add_rows(fixed, lanes[u * width : (u + 1) * width], logits[u * parts : (u + 1) * parts])
 
 
-@kernel
+@contracted
 def fill_gates(logits, lane_gates, fixed_gates, first, bias, last, hidden, gates):  # type: ignore[no-untyped-def]
     """Fill gates (L, TILE), before their softmax: both sides' own and the network's."""
     for h in range(hidden.shape[0]):
@@ -192,7 +193,7 @@ def fill_gates(logits, lane_gates, fixed_gates, first, bias, last, hidden, gates
     add_rows(last, hidden, gates)
 
 
-@kernel
+@contracted
 def blend(logits, gates, mixed):  # type: ignore[no-untyped-def]
     """Fill mixed (TILE,) with the mean of logits (L, TILE) under the softmax of gates (L, TILE); changes ``gates``."""
     highest, total = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
@@ -211,7 +212,7 @@ def blend(logits, gates, mixed):  # type: ignore[no-untyped-def]
         mixed[c] /= total[c]
 
 
-@kernel
+@contracted
 def add_rows(weight, rows, out):  # type: ignore[no-untyped-def]
     """Add weight (O, K) @ rows (K, TILE) to ``out`` (O, TILE), k ascending."""
     count = weight.shape[1]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import CorruptIndexError
-from sparcode.jit import njit
+from sparcode.jit import contracted, reordered
 from sparcode.query.rescore.dot import dot_candidates
 from sparcode.query.rescore.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.query.rescore.mixture import Mixture, mixture_shapes
@@ -184,10 +184,7 @@ def _expect(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...])
     return array
 
 
-_kernel: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-
-
-@_kernel
+@reordered
 def score_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyped-def]
     """Add the score of every candidate (R,) int32 for all query tokens (K_u, d) to ``out`` (R,) float32.
 
@@ -196,7 +193,7 @@ def score_candidates(tokens, candidates, weights, out):  # type: ignore[no-untyp
     _score_candidates(tokens, candidates, weights, weights.perceptron, out)
 
 
-@_kernel
+@reordered
 def _score_candidates(tokens, candidates, weights, perceptron, out):  # type: ignore[no-untyped-def]
     # Whether an argument is None is decided while compiling: what the other kinds need is then not compiled at all.
     if perceptron is None:
@@ -205,7 +202,7 @@ def _score_candidates(tokens, candidates, weights, perceptron, out):  # type: ig
         score_with_mixture(tokens, candidates, weights, None, out)
 
 
-@_kernel
+@reordered
 def score_with_mixture(tokens, candidates, weights, mixture, out):  # type: ignore[no-untyped-def]
     """``score_candidates`` of any scorer; ``mixture`` (K_u, R) or None is added to the score of each token."""
     items, item_bias, cosine, bias, relu, network = weights
@@ -245,7 +242,7 @@ def score_with_mixture(tokens, candidates, weights, mixture, out):  # type: igno
             out[place] += max(score + bias, np.float32(0.0)) if relu else score
 
 
-@_kernel
+@reordered
 def _fold(token, perceptron, folded, start):  # type: ignore[no-untyped-def]
     # W (t * c) = (W * t) c, so one query token turns the first layer into a plain matrix applied to the item.
     query_weight, item_weight, hadamard = perceptron.query_weight, perceptron.item_weight, perceptron.hadamard
@@ -264,7 +261,7 @@ def _fold(token, perceptron, folded, start):  # type: ignore[no-untyped-def]
             folded[j, h] = item_weight[j, h] * factor
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@contracted
 def dense(x, weight, bias, out):  # type: ignore[no-untyped-def]
     # out = bias + x @ weight; four inputs at a time, so that ``out`` is loaded and stored a quarter as often.
     size, units = weight.shape

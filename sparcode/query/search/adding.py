@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparcode.jit import exact
 from sparcode.jit.prefetch import prefetch
-from sparcode.query.search.base import LOW8, U0, U1, U8, Number, compiled
+from sparcode.query.search.base import LOW8, U0, U1, U8, Number
 
 LARGE = 1 << 19
 """Items from which an accumulator no longer stays near the processor."""
@@ -20,7 +21,7 @@ AHEAD = 32
 _AHEAD = np.uint64(AHEAD)
 
 
-@compiled
+@exact
 def add_lists(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -45,7 +46,7 @@ def add_lists(
     return accumulate(indptr, postings, rows, weights, accumulator, touched)
 
 
-@compiled
+@exact
 def accumulate(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -76,7 +77,7 @@ def accumulate(
     return count
 
 
-@compiled
+@exact
 def accumulate_crossing(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -109,7 +110,7 @@ def accumulate_crossing(
     return count
 
 
-@compiled
+@exact
 def copy_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, copy: np.ndarray) -> Number:
     """Copy all lists, one after the other, to ``copy``; return their postings, or its length if that is too short."""
     end = np.uint64(len(postings))
@@ -127,7 +128,7 @@ def copy_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, copy:
     return total
 
 
-@compiled
+@exact
 def accumulate_ahead(
     indptr: np.ndarray,
     rows: np.ndarray,
@@ -166,7 +167,7 @@ def accumulate_ahead(
     return count
 
 
-@compiled
+@exact
 def clear_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, accumulator: np.ndarray) -> None:
     """Set the sums of all items of the lists to zero."""
     spare = np.uint64(len(accumulator) - 1)

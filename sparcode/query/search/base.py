@@ -10,15 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.jit import njit
-
 Number = Any
 """A uint64 or int64 scalar (in uncompiled form also a Python int)."""
 
-compiled: Any = njit(cache=True, nogil=True)
-"""Decorator of the kernels; ``kernel.py_func`` is the oracle."""
-within: Any = njit(cache=True, nogil=True, forceinline=True)
-"""Decorator of thin kernels that would cost a caller more to call than to hold: each array is seven arguments."""
 
 BUCKETS = 2048
 """Cells of the counting select."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparcode.jit import exact
 from sparcode.jit.prefetch import prefetch_lists
-from sparcode.query.search.base import Number, compiled
+from sparcode.query.search.base import Number
 from sparcode.query.search.fitting import search_fitting
 from sparcode.query.search.query import LINES
 
 
-@compiled
+@exact
 def search_batch(
     entries: np.ndarray,
     indptr: np.ndarray,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import njit
+from sparcode.jit import exact
 
 
-@njit(cache=True, nogil=True)
+@exact
 def worse(score: float, item: int, other_score: float, other_item: int) -> bool:
     """True when (score, item) stands behind (other_score, other_item)."""
     return score < other_score or (score == other_score and item > other_item)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def insert_best(ids: np.ndarray, scores: np.ndarray, count: int, item: int, score: float) -> int:
     """Insert into a best-first row (k,) of ``count`` entries if it is good enough; return the new count."""
     k = len(ids)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import U0, U1, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import U0, U1, Number
 
 
-@compiled
+@exact
 def key_range(keys: np.ndarray) -> tuple[Number, Number]:
     """Return (smallest, largest) key of a non-empty array."""
     low = keys[U0]
@@ -18,7 +19,7 @@ def key_range(keys: np.ndarray) -> tuple[Number, Number]:
     return low, high
 
 
-@compiled
+@exact
 def bucket_shift(span: Number, cells: Number) -> Number:
     """Return the smallest shift that maps 0..span to 0..cells - 1."""
     shift = U0
@@ -27,7 +28,7 @@ def bucket_shift(span: Number, cells: Number) -> Number:
     return shift
 
 
-@compiled
+@exact
 def threshold_bucket(histogram: np.ndarray, highest: Number, need: Number) -> Number:
     """Return the highest bucket down to which there are ``need`` keys, and clear the cells.
 
@@ -46,7 +47,7 @@ def threshold_bucket(histogram: np.ndarray, highest: Number, need: Number) -> Nu
     return bucket
 
 
-@compiled
+@exact
 def first_buckets(histogram: np.ndarray, need: Number) -> tuple[Number, Number, Number]:
     """Turn the counts of the first buckets that hold ``need`` keys together into where each bucket starts.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, Number
 from sparcode.query.search.buckets import threshold_bucket
 
 
-@compiled
+@exact
 def promised_sum(
     indptr: np.ndarray,
     postings: np.ndarray,

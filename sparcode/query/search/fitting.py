@@ -11,9 +11,9 @@ from zlib import crc32
 import numpy as np
 
 from sparcode.errors import SparcodeError
-from sparcode.jit import types
+from sparcode.jit import exact_inlined, types
 from sparcode.jit.addresses import address_of, linked
-from sparcode.query.search.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number, within
+from sparcode.query.search.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number
 from sparcode.query.search.query import largest_sum, search_bounded, sum_candidates
 
 MISSING = -100
@@ -56,7 +56,7 @@ def ready(status: int) -> bool:
     return False
 
 
-@within
+@exact_inlined
 def search_fitting(
     entries: np.ndarray,
     indptr: np.ndarray,
@@ -89,7 +89,7 @@ def search_fitting(
     return _search(entry, indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums, bound)
 
 
-@within
+@exact_inlined
 def sum_fitting(
     entries: np.ndarray,
     indptr: np.ndarray,

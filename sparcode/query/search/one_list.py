@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, U8, UNSORTED, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, U8, UNSORTED, Number
 from sparcode.query.search.touched import eligible, mark_seen
 
 
-@compiled
+@exact
 def row_postings(indptr: np.ndarray, postings: np.ndarray, row: Number) -> np.ndarray:
     """Return one list (P,), clipped to the postings array."""
     end = np.uint64(len(postings))
@@ -16,7 +17,7 @@ def row_postings(indptr: np.ndarray, postings: np.ndarray, row: Number) -> np.nd
     return postings[start : max(start, min(indptr[np.uint64(row) + U1], end))]
 
 
-@compiled
+@exact
 def search_list(
     listed: np.ndarray,
     weight: Number,
@@ -57,7 +58,7 @@ def search_list(
     return np.int64(min(total, k)) if sound else np.int64(UNSORTED)
 
 
-@compiled
+@exact
 def count_impacts(
     listed: np.ndarray,
     accumulator: np.ndarray,

@@ -17,7 +17,7 @@ import numpy as np
 
 from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
-from sparcode.jit import njit
+from sparcode.jit import exact, exact_inlined
 from sparcode.jit.addresses import entry_of
 from sparcode.jit.packing import pack, unpacked
 from sparcode.query.search import kernels
@@ -57,14 +57,14 @@ def masked_entry() -> Callable[..., int]:
     return entry_of(search_masked, (*_CONSTANT, _INTS, _INTS, _INTS, mask, mask, *_RESULTS))
 
 
-@njit(cache=True, nogil=True)
+@exact
 def search_plain(address, kind, rows, weights, seen, ids, sums):
     """``search_masked`` without masks."""
     none = np.empty(0, np.bool_)
     return search_masked(address, kind, rows, weights, seen, none, none, ids, sums)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@exact_inlined
 def search_masked(address, kind, rows, weights, seen, allow, deny, ids, sums):
     """``kernels.search_fitting`` over the arrays of a table."""
     indptr, postings, narrow, wide, work, entries = unpacked(address, kind)

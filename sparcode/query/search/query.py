@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparcode.jit import exact
 from sparcode.jit.prefetch import prefetch_lists
 from sparcode.query.search.adding import add_lists, clear_lists
 from sparcode.query.search.base import (
@@ -20,7 +21,6 @@ from sparcode.query.search.base import (
     U8,
     WIDE_LIMIT,
     Number,
-    compiled,
 )  # fmt: skip
 from sparcode.query.search.crossing import promised_sum
 from sparcode.query.search.one_list import row_postings, search_list
@@ -35,7 +35,7 @@ LINES = 4
 """Lines of each list asked for before the first is read."""
 
 
-@compiled
+@exact
 def search_query(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -65,7 +65,7 @@ def search_query(
     )
 
 
-@compiled
+@exact
 def search_bounded(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -96,7 +96,7 @@ def search_bounded(
     return np.int64(results)
 
 
-@compiled
+@exact
 def largest_sum(rows: np.ndarray, weights: np.ndarray, row_count: Number) -> Number:
     """Return an upper bound of any item's sum, or BAD_ROW / BAD_WEIGHT; ids of an item are once in a row."""
     total = np.int64(0)
@@ -109,7 +109,7 @@ def largest_sum(rows: np.ndarray, weights: np.ndarray, row_count: Number) -> Num
     return total * 255
 
 
-@compiled
+@exact
 def best_keys(
     indptr: np.ndarray,
     postings: np.ndarray,
@@ -142,7 +142,7 @@ def best_keys(
     return keys, order_best(keys[:found], spare, histogram, k)
 
 
-@compiled
+@exact
 def sum_candidates(
     indptr: np.ndarray,
     postings: np.ndarray,

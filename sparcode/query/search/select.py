@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import BUCKETS, SMALL, U0, U1, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import BUCKETS, SMALL, U0, U1, Number
 from sparcode.query.search.buckets import bucket_shift, first_buckets, key_range, threshold_bucket
 from sparcode.query.search.sorting import insertion_sort, sort_keys
 
 _CELLS = np.uint64(BUCKETS)
 
 
-@compiled
+@exact
 def order_best(keys: np.ndarray, spare: np.ndarray, histogram: np.ndarray, k: Number) -> Number:
     """Return how many results there are (<= k); their keys stand sorted at the front of ``keys``.
 
@@ -45,7 +46,7 @@ def order_best(keys: np.ndarray, spare: np.ndarray, histogram: np.ndarray, k: Nu
     return results
 
 
-@compiled
+@exact
 def keep_largest(keys: np.ndarray, need: Number, histogram: np.ndarray) -> None:
     """Move the ``need`` largest of distinct ``keys`` to the front, in any order; 0 <= need <= len(keys).
 
@@ -66,7 +67,7 @@ def keep_largest(keys: np.ndarray, need: Number, histogram: np.ndarray) -> None:
         start, stop = split(keys, start, stop, low, shift, bucket)
 
 
-@compiled
+@exact
 def split(
     keys: np.ndarray, start: Number, stop: Number, low: Number, shift: Number, bucket: Number
 ) -> tuple[Number, Number]:

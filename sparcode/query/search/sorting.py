@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import BUCKETS, SMALL, U0, U1, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import BUCKETS, SMALL, U0, U1, Number
 from sparcode.query.search.buckets import bucket_shift, key_range
 
 _CELLS = np.uint64(BUCKETS)
 _THREE = np.uint64(3)
 
 
-@compiled
+@exact
 def sort_keys(keys: np.ndarray, spare: np.ndarray, histogram: np.ndarray) -> None:
     """Sort ``keys`` descending: one counting pass over their range, then insertion within buckets."""
     count = np.uint64(len(keys))
@@ -43,7 +44,7 @@ def sort_keys(keys: np.ndarray, spare: np.ndarray, histogram: np.ndarray) -> Non
         start = stop
 
 
-@compiled
+@exact
 def sort_run(keys: np.ndarray) -> None:
     """Sort one bucket descending: insertion at distances that shrink (Shell), the last of them 1."""
     count = np.uint64(len(keys))
@@ -61,7 +62,7 @@ def sort_run(keys: np.ndarray) -> None:
         gap //= _THREE
 
 
-@compiled
+@exact
 def insertion_sort(keys: np.ndarray) -> None:
     """Sort a few keys descending."""
     for i in range(U1, np.uint64(len(keys))):

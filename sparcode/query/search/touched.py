@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.query.search.base import ID_BITS, ID_MASK, U0, U1, Number, compiled
+from sparcode.jit import exact
+from sparcode.query.search.base import ID_BITS, ID_MASK, U0, U1, Number
 
 
-@compiled
+@exact
 def collect(
     accumulator: np.ndarray,
     touched: np.ndarray,
@@ -42,7 +43,7 @@ def collect(
     return found
 
 
-@compiled
+@exact
 def collect_best(
     accumulator: np.ndarray,
     touched: np.ndarray,
@@ -78,7 +79,7 @@ def collect_best(
     return found
 
 
-@compiled
+@exact
 def eligible(item: Number, accumulator: np.ndarray, allow: np.ndarray, deny: np.ndarray) -> bool:
     """Tell whether an item (< n) is neither marked in the accumulator nor kept out by a mask."""
     if accumulator[item] != 0 or (len(allow) > 0 and not allow[item]):
@@ -86,7 +87,7 @@ def eligible(item: Number, accumulator: np.ndarray, allow: np.ndarray, deny: np.
     return not (len(deny) > 0 and deny[item])
 
 
-@compiled
+@exact
 def mark_seen(accumulator: np.ndarray, seen: np.ndarray, mark: Number) -> None:
     """Set the sums of the seen items to ``mark``; ids outside 0..n-1 are ignored."""
     items = len(accumulator) - 1
