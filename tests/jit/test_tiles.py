@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from sparcode.jit import contracted
 from sparcode.jit.tiles import LANES, tile_distances
 from sparcode.query.encoder.codes import half_distances, nearest_words, smallest
-from sparcode.query.encoder.math import kernel
 
 
 @njit(fastmath={"contract"})
@@ -26,12 +26,12 @@ def in_order(x, book, norms):
     return out
 
 
-@kernel
+@contracted
 def tile(x, book, norms, values, least, words):
     return tile_distances(x, book, norms, None, None, values, least, words)
 
 
-@kernel
+@contracted
 def tile_with_rest(x, book, norms, rest, rests, values, least, words):
     return tile_distances(x, book, norms, rest, rests, values, least, words)
 
