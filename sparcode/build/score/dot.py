@@ -30,6 +30,7 @@ PRODUCT_ITEMS, PRODUCT_CODES = 256, 1024
 _ROUNDING = 2.0**-24
 
 
+# Of a set of numbers any order finds the same extreme.
 @reordered_without_nan
 def greatest_of(row):
     """Return the greatest number of ``row``, -inf of none."""

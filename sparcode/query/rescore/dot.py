@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.jit import exact, overload, reordered, types
+from sparcode.jit import overload, reordered, types
 from sparcode.jit.prefetch import LINE, prefetch
 from sparcode.query.rescore.item_vectors import half_to_float
 
@@ -45,13 +45,7 @@ def _coordinate(stored, scale):  # type: ignore[no-untyped-def]
         return lambda stored, scale: half_to_float(stored)
     if stored == types.float32:
         return lambda stored, scale: stored
-    return lambda stored, scale: _scaled(stored, scale)
-
-
-@exact
-def _scaled(code, scale):  # type: ignore[no-untyped-def]
-    # A function of its own: its product may not be reordered, so a coordinate is rounded as ``decoded`` does.
-    return np.float32(code) * scale
+    return lambda stored, scale: np.float32(stored) * scale
 
 
 def rows_and_scales(items: Any) -> tuple[np.ndarray, np.ndarray | None]:
