@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of sizes and ruff does not count: lines of files and of functions."""
+"""What CONTRIBUTING.md says of sizes and ruff does not count: lines of functions, arguments of kernels."""
 
 from __future__ import annotations
 
@@ -87,3 +87,123 @@ def test_a_long_file_and_a_long_function_are_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(LONGER_FUNCTIONS, "a.py:f", 61)
     assert too_long("a.py", method(61)) == []
     assert len(too_long("b.py", method(61))) == 1
+
+
+KERNEL_ARGUMENTS = 8
+MORE_ARGUMENTS: dict[str, int] = {
+    "sparcode/build/items/transitions.py:best_transitions": 10,
+    "sparcode/build/score/dot.py:collect_runs": 11,
+    "sparcode/build/score/dot.py:sieve_some": 11,
+    "sparcode/build/score/scoring.py:deep_hadamard": 9,
+    "sparcode/build/score/scoring.py:fused_concatenation": 9,
+    "sparcode/build/score/scoring.py:score_items": 12,
+    "sparcode/quantize/beam.py:extend": 9,
+    "sparcode/quantize/exact.py:settle": 10,
+    "sparcode/query/answer.py:answer": 12,
+    "sparcode/query/answer.py:read_lists": 19,
+    "sparcode/query/answer.py:rescore": 14,
+    "sparcode/query/answer.py:rescore_batch": 17,
+    "sparcode/query/answer.py:sum_listed": 11,
+    "sparcode/query/encoder/codes.py:offer": 9,
+    "sparcode/query/encoder/codes.py:product_codes": 10,
+    "sparcode/query/encoder/codes.py:residual_codes": 10,
+    "sparcode/query/encoder/kinds.py:capsule_states": 10,
+    "sparcode/query/encoder/kinds.py:dnn_states": 13,
+    "sparcode/query/encoder/kinds.py:gru4rec_states": 12,
+    "sparcode/query/encoder/kinds.py:layers": 12,
+    "sparcode/query/encoder/kinds.py:recall_dnn": 10,
+    "sparcode/query/encoder/kinds.py:remember_dnn": 12,
+    "sparcode/query/encoder/kinds.py:remember_gru4rec": 10,
+    "sparcode/query/encoder/kinds.py:remember_self_attentive": 9,
+    "sparcode/query/encoder/kinds.py:self_attentive_states": 10,
+    "sparcode/query/encoder/sasrec.py:add_event": 11,
+    "sparcode/query/encoder/sasrec.py:feed_forward": 9,
+    "sparcode/query/encoder/sasrec.py:feed_forward_rows": 9,
+    "sparcode/query/encoder/sasrec.py:full_attention": 11,
+    "sparcode/query/encoder/sasrec.py:last_block": 14,
+    "sparcode/query/encoder/sasrec.py:recall": 18,
+    "sparcode/query/encoder/sasrec.py:remember": 20,
+    "sparcode/query/encoder/sasrec.py:sasrec_states": 19,
+    "sparcode/query/encoder/screen.py:bounds": 9,
+    "sparcode/query/encoder/screen.py:screened": 13,
+    "sparcode/query/encoder/single.py:encode": 10,
+    "sparcode/query/rescore/mixture.py:add_mixtures": 9,
+    "sparcode/query/search/batch.py:search_batch": 16,
+    "sparcode/query/search/fitting.py:search_fitting": 13,
+    "sparcode/query/search/fitting.py:sum_fitting": 9,
+    "sparcode/query/search/one_list.py:search_list": 9,
+    "sparcode/query/search/prepared.py:search_masked": 9,
+    "sparcode/query/search/query.py:best_keys": 11,
+    "sparcode/query/search/query.py:search_bounded": 12,
+    "sparcode/query/search/query.py:search_query": 11,
+    "sparcode/retrievers/hnsw.py:_keep_unseen": 11,
+    "sparcode/retrievers/lists.py:_accumulate": 9,
+    "sparcode/retrievers/lists.py:_search": 11,
+    "sparcode/semantic_id/behaviour.py:skip_gram_epoch": 11,
+}
+"""``file:kernel`` -> arguments it still has; an entry that is not needed any more has to go."""
+
+
+def bound_names(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """Yield (name, module, name there) of every name a module imports or, of module "", assigns a call's result of."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((alias.asname or alias.name, node.module, alias.name) for alias in node.names)
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[union-attr]
+            yield from ((target.id, "", value.func.id) for target in targets if isinstance(target, ast.Name))
+
+
+def compiling_names(trees: dict[str, ast.Module]) -> set[tuple[str, str]]:
+    """Return (module, name) of whatever compiles what it decorates: from numba or sparcode.jit, made by or imported."""
+    bound = [(module, *each) for module, tree in trees.items() for each in bound_names(tree)]
+    seeds = {(module, name) for module, name, source, there in bound if (source, there) == ("numba", "njit")}
+    found = seeds | {
+        (module, name) for module, name, source, _ in bound if source == "sparcode.jit" or module == "sparcode.jit"
+    } | {("sparcode.jit.cache", "njit")}  # fmt: skip
+    while True:
+        more = {(module, name) for module, name, source, there in bound if (source or module, there) in found}
+        if more <= found:
+            return found
+        found |= more
+
+
+def arguments_of_kernels(sources: dict[str, str]) -> dict[str, int]:
+    """Return ``file:kernel`` -> number of its arguments, for files by their path."""
+    paths = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in sources}
+    trees = {module: ast.parse(sources[name]) for module, name in paths.items()}
+    compiling, counts = compiling_names(trees), {}
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            used = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
+            if any(
+                (module, each.id) in compiling and each.id != "overload" for each in used if isinstance(each, ast.Name)
+            ):
+                given = node.args
+                every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+                counts[f"{paths[module]}:{node.name}"] = sum(each is not None for each in every)
+    return counts
+
+
+def test_kernels_take_few_arguments() -> None:
+    library = [path for path in source_files() if name_of(path).startswith("sparcode/")]
+    counts = arguments_of_kernels({name_of(path): path.read_text(encoding="utf-8") for path in library})
+    assert len(counts) > 200
+    above = {name: count for name, count in counts.items() if count > KERNEL_ARGUMENTS}
+    new = {name: count for name, count in above.items() if count > MORE_ARGUMENTS.get(name, KERNEL_ARGUMENTS)}
+    assert not new, f"group arguments by meaning in NamedTuples, expected at most {KERNEL_ARGUMENTS}: {new}"
+    assert MORE_ARGUMENTS.keys() <= above.keys(), "take what is no longer needed out of MORE_ARGUMENTS"
+
+
+def test_every_way_to_compile_a_function_is_seen() -> None:
+    words = "from sparcode.jit import njit, overload\nkernel: Any = njit(cache=True)\n@njit\ndef one(a): ...\n"
+    users = (
+        "from sparcode.words import kernel as mine\n@mine\ndef two(a, b, *c, d=1): ...\n@property\ndef three(a): ...\n"
+    )
+    more = "@njit(cache=True)\ndef four(a, b): ...\n@overload(one)\ndef five(a): ...\n"
+    sources = {"sparcode/words.py": words + more, "sparcode/use/__init__.py": users}
+    expected = {"sparcode/words.py:one": 1, "sparcode/words.py:four": 2, "sparcode/use/__init__.py:two": 4}
+    assert arguments_of_kernels(sources) == expected
