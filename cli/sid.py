@@ -308,17 +308,14 @@ def read(path: Path, column: str | None, *, alike: bool = False) -> tuple[Any, A
 
 def parse_settings(overrides: list[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` texts; values are written as in TOML, anything else is text."""
-    import tomllib
+    from sparcode.config import parse_value
 
     settings: dict[str, Any] = {}
     for override in overrides:
         key, separator, text = (part.strip() for part in override.partition("="))
         if not separator or not key:
             raise typer.BadParameter(f"{override!r}: expected KEY=VALUE, e.g. codebooks=4", param_hint="--set")
-        try:
-            settings[key.replace("-", "_")] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.replace("-", "_")] = text
+        settings[key.replace("-", "_")] = parse_value(text)
     return settings
 
 

@@ -389,10 +389,11 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {override!r}: expected KEY=VALUE, e.g. --set model.heads=4")
-    _set(values, key.strip(), _parse_value(text.strip()))
+    _set(values, key.strip(), parse_value(text.strip()))
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Return what is written as a value of TOML; anything else is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

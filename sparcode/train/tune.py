@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -127,14 +126,11 @@ class _Search:
         return updated(self.config, changes)
 
     def _train(self, config: Config) -> float:
-        folder = Path(tempfile.mkdtemp(prefix="sparcode-tune-"))
-        try:
+        with tempfile.TemporaryDirectory(prefix="sparcode-tune-", ignore_cleanup_errors=True) as folder:
             if self.system == "sparcode":
-                return self._train_and_build(config, folder / "run")
-            job = TrainingJob(folder, resolve(config, self.dataset), self.device)
+                return self._train_and_build(config, Path(folder, "run"))
+            job = TrainingJob(Path(folder), resolve(config, self.dataset), self.device)
             return job.fit(self.system, self.dataset)[1].best_metric
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _train_and_build(self, config: Config, folder: Path) -> float:
         from sparcode.build.job import build_index
