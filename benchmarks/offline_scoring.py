@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer
-from sparcode.build.score.survivors import Survivors
 from sparcode.build.shards import score_block
 from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json
@@ -87,7 +87,7 @@ class Ours:
 
     def __init__(self, scorer: CodeScorer, codes: np.ndarray, items: int) -> None:
         self.scorer, self.plan, self.items, self.place = scorer, scorer.plan(codes), items, 0
-        self.kept = Survivors(np.full(len(codes), np.inf), LENGTH, np.zeros(len(codes)))
+        self.kept = KeptPairs(np.full(len(codes), np.inf), LENGTH, np.zeros(len(codes)))
         # Lists of L of n items take in L (1 + ln(n / L)) pairs: bars that this share of the pairs exceeds.
         share = LENGTH * (1 + np.log(ALL_ITEMS / LENGTH)) / ALL_ITEMS
         for low in range(0, len(codes), 4096):

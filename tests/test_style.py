@@ -92,11 +92,6 @@ def test_a_long_file_and_a_long_function_are_found(monkeypatch: pytest.MonkeyPat
 KERNEL_ARGUMENTS = 8
 MORE_ARGUMENTS: dict[str, int] = {
     "sparcode/build/items/transitions.py:best_transitions": 10,
-    "sparcode/build/score/dot.py:collect_runs": 11,
-    "sparcode/build/score/dot.py:sieve_some": 11,
-    "sparcode/build/score/scoring.py:deep_hadamard": 9,
-    "sparcode/build/score/scoring.py:fused_concatenation": 9,
-    "sparcode/build/score/scoring.py:score_items": 12,
     "sparcode/quantize/beam.py:extend": 9,
     "sparcode/quantize/exact.py:settle": 10,
     "sparcode/query/answer.py:answer": 12,
@@ -127,7 +122,6 @@ MORE_ARGUMENTS: dict[str, int] = {
     "sparcode/query/encoder/screen.py:bounds": 9,
     "sparcode/query/encoder/screen.py:screened": 13,
     "sparcode/query/encoder/single.py:encode": 10,
-    "sparcode/query/rescore/mixture.py:add_mixtures": 9,
     "sparcode/query/search/batch.py:search_batch": 16,
     "sparcode/query/search/fitting.py:search_fitting": 13,
     "sparcode/query/search/fitting.py:sum_fitting": 9,

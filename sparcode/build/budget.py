@@ -23,7 +23,7 @@ import numpy as np
 
 from sparcode.build.coverage import Coverage
 from sparcode.build.sample import largest
-from sparcode.build.score.survivors import best_first, key_of
+from sparcode.build.score.kept import best_first, key_of
 from sparcode.build.shards import Candidates
 from sparcode.errors import BudgetError
 from sparcode.jit import exact

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.build.coverage import coverage_of
+from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.scoring import ListScorer
-from sparcode.build.score.survivors import Survivors
 from sparcode.build.shards import collect, unshifted
 from sparcode.seeding import generator
 
@@ -94,7 +94,7 @@ def draw(scorer: ListScorer, codes: np.ndarray, threshold: float = -np.inf) -> R
 def _draw(scorer: ListScorer, codes: np.ndarray, first: int, threshold: float) -> Reservoir:
     plan = scorer.plan(codes)
     inner, inner_plan, shift = unshifted(scorer, plan, len(codes))
-    kept = Survivors(np.full(len(codes), threshold, np.float32), 0, shift)
+    kept = KeptPairs(np.full(len(codes), threshold, np.float32), 0, shift)
     ranges = sampled_ranges(scorer.item_count)
     for start, stop, _ in ranges:
         collect(inner, inner_plan, start, stop, kept)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.build.score.counts import CountScorer
+from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer, ListScorer, collect_scores
-from sparcode.build.score.survivors import Survivors
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
 from sparcode.jit import exact
@@ -114,10 +114,10 @@ def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float | np.nda
     plan = scorer.plan(codes)
     inner, inner_plan, shift = unshifted(scorer, plan, len(codes))
     thresholds = np.broadcast_to(np.asarray(threshold, np.float32), len(codes))
-    survivors = Survivors(thresholds, min(floor, scorer.item_count), shift)
+    kept = KeptPairs(thresholds, min(floor, scorer.item_count), shift)
     for start, stop in item_ranges(scorer.item_count, floor):
-        collect(inner, inner_plan, start, stop, survivors)
-    rows, items, values = survivors.finish()
+        collect(inner, inner_plan, start, stop, kept)
+    rows, items, values = kept.finish()
     order = grouped(items, scorer.item_count)
     order = order[grouped(rows[order], len(codes))]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(codes)))]).astype(np.int64)
@@ -131,16 +131,16 @@ def unshifted(scorer: ListScorer, plan: Any, count: int) -> tuple[ListScorer, An
     return scorer, plan, np.zeros(count, np.float32)
 
 
-def collect(scorer: ListScorer, plan: Any, start: int, stop: int, survivors: Survivors) -> None:
-    """Offer the raw scores of items ``start:stop`` to ``survivors``."""
+def collect(scorer: ListScorer, plan: Any, start: int, stop: int, kept: KeptPairs) -> None:
+    """Offer the raw scores of items ``start:stop`` to ``kept``."""
     if isinstance(scorer, CodeScorer):
-        scorer.collect(plan, start, stop, survivors)
+        scorer.collect(plan, start, stop, kept)
     else:
-        collect_scores(scorer, plan, start, stop, survivors)
+        collect_scores(scorer, plan, start, stop, kept)
 
 
 def item_ranges(item_count: int, floor: int) -> list[tuple[int, int]]:
-    """Return all items as ranges, a sample of them first when lists have a ``floor``: bars start from what it shows.
+    """Return all items as ranges, a sample of them first when lists have a ``floor``: it shows where thresholds start.
 
     Ids ascend by popularity, so that good pairs come early by themselves; the sample guards against any other order.
     """

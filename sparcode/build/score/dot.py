@@ -1,4 +1,4 @@
-"""Dot-product scores of a block of codes, sieved while they are made: the inner loop of a pair is an addition.
+"""Dot-product scores of a block of codes, filtered while they are made: the inner loop of a pair is an addition.
 
 A code of M books scores base + sum_m angle_m[codeword_m] with a few hundred angles an item. Codes that differ only in
 the last book are a *run*: with ``known`` the sum of the other books, the score of each is known + angle, and no score
@@ -6,7 +6,7 @@ of the run exceeds known + the item's greatest angle of the last book. Rounding 
 computed numbers too, and most runs of most items are skipped by it.
 
 With one book every code has a codeword of its own and the angles are a matrix product. How BLAS rounds it depends on
-shapes and machine; so its result only sieves, under a bound on its error, and what passes is computed again in the one
+shapes and machine; so its result only filters, under a bound on its error, and what passes is computed again in the one
 order of ``fill_angles``. Any order of summing d products errs by at most gamma_d |t| |c|, gamma_d = d u / (1 - d u),
 u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 """
@@ -16,11 +16,11 @@ u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparcode.build.score.survivors import STRIDE, Survivors, any_above, offer, scan_row
+from sparcode.build.score.kept import STRIDE, KeptPairs, any_above, offer, scan_row
 from sparcode.jit import contracted, reordered_without_nan
 
 TILE_ITEMS, TILE_BYTES = 64, 1 << 18
@@ -28,6 +28,19 @@ TILE_ITEMS, TILE_BYTES = 64, 1 << 18
 PRODUCT_ITEMS, PRODUCT_CODES = 256, 1024
 """Matrix products are made in pieces of this shape, which stay in the second-level cache."""
 _ROUNDING = 2.0**-24
+
+
+class ItemBlock(NamedTuple):
+    """Items ``first ..`` before they meet codes of one book.
+
+    float32: ``means`` (I, D) of ``item_mean``; ``base`` (I,), the score without the angle; ``upper_bases`` (I,), see
+    the function of that name.
+    """
+
+    means: np.ndarray
+    base: np.ndarray
+    upper_bases: np.ndarray
+    first: int
 
 
 # Of a set of numbers any order finds the same extreme.
@@ -99,8 +112,9 @@ def known_of(slots, angles, base):
 
 
 @contracted
-def dot_row(slots, runs, angles, base, out):
-    """Fill out (C,) with the dot-product scores of one item."""
+def dot_row(codes, angles, base, out):
+    """Fill out (C,) with the dot-product scores of one item; ``codes``: CodeTables."""
+    slots, runs = codes.slots, codes.runs
     last = slots[:, slots.shape[1] - 1]
     for r in range(runs.shape[0] - 1):
         known = known_of(slots[runs[r]], angles, base)
@@ -109,70 +123,74 @@ def dot_row(slots, runs, angles, base, out):
 
 
 @contracted
-def collect_runs(
-    start, stop, weights, columns, ranges, depths, slots, runs, adjacent, width, state
-):  # fmt: skip
-    """Offer the scores of a tile of items and all codes of two or more books; arrays as in Rescorer and CodePlan."""
-    flat, item_bias, cosine, out_bias = weights.items, weights.item_bias, weights.cosine, weights.perceptron.out_bias
+def collect_runs(start, stop, weights, codes, width, kept):
+    """Offer the scores of items ``start:stop`` and all codes of two or more books.
+
+    ``weights``: ScorerWeights of float32 items, ``codes``: CodeTables, ``kept``: PairBuffers.
+    """
+    slots, runs, columns, ranges = codes.slots, codes.runs, codes.columns, codes.ranges
     count, books = stop - start, slots.shape[1]
     angles = np.empty((count, columns.shape[1]), np.float32)
     base, greatest = np.empty(count, np.float32), np.empty(count, np.float32)
     mean = np.zeros(width + columns.shape[0], np.float32)
     for t in range(count):
-        item_mean(flat[start + t], cosine, width, mean)
-        fill_angles(columns, ranges, depths, mean, angles[t])
-        base[t] = item_bias[start + t] + out_bias
+        item_mean(weights.items[start + t], weights.cosine, width, mean)
+        fill_angles(columns, ranges, codes.depths, mean, angles[t])
+        base[t] = weights.item_bias[start + t] + weights.perceptron.out_bias
         greatest[t] = greatest_of(angles[t, ranges[books - 1] : ranges[books]])
     last = slots[:, books - 1]
     gathered = np.empty(slots.shape[0], np.float32)
     for r in range(runs.shape[0] - 1):
         first, end = runs[r], runs[r + 1]
-        bars = state.bars[first:end]
-        lowest = lowest_of(bars)
+        thresholds = kept.raw_thresholds[first:end]
+        lowest = lowest_of(thresholds)
         for t in range(count):
             known = known_of(slots[first], angles[t], base[t])
             if not known + greatest[t] > lowest:
                 continue
-            if adjacent[r]:
-                scan_row(angles[t, last[first] : last[first] + end - first], bars, known, first, start + t, state)
+            if codes.adjacent[r]:
+                row = angles[t, last[first] : last[first] + end - first]
+                scan_row(row, thresholds, known, first, start + t, kept)
             else:
                 for c in range(first, end):
                     gathered[c - first] = angles[t, last[c]]
-                scan_row(gathered[: end - first], bars, known, first, start + t, state)
+                scan_row(gathered[: end - first], thresholds, known, first, start + t, kept)
 
 
 @contracted
 def item_means(start, weights, width, means, base):
-    """Fill means (I, d + padding) and base (I,) of items ``start ..``."""
-    flat, item_bias, cosine, out_bias = weights.items, weights.item_bias, weights.cosine, weights.perceptron.out_bias
+    """Fill means (I, d + padding) and base (I,) of items ``start ..``; ``weights`` as in ``collect_runs``."""
     for i in range(means.shape[0]):
-        item_mean(flat[start + i], cosine, width, means[i])
-        base[i] = item_bias[start + i] + out_bias
+        item_mean(weights.items[start + i], weights.cosine, width, means[i])
+        base[i] = weights.item_bias[start + i] + weights.perceptron.out_bias
 
 
 @contracted
-def sieve(rough, slack, words, means, base, first_item, first_code, state):
-    """Offer pairs whose rough angles (I, X) may beat their bars; ``slack`` (I,): base and error, ``words`` (C, D)."""
-    bars = state.bars[first_code : first_code + rough.shape[1]]
+def filter_block(rough, words, items, first_code, kept):
+    """Offer the pairs of ``items``, an ItemBlock, whose rough angles (I, X) may lie above their thresholds.
+
+    ``words`` (C, D) of all codes, of which the X from ``first_code`` on are looked at; ``kept``: PairBuffers.
+    """
+    thresholds = kept.raw_thresholds[first_code : first_code + rough.shape[1]]
     for i in range(rough.shape[0]):
         whole = rough.shape[1] - rough.shape[1] % STRIDE
         for low in range(0, whole, STRIDE):
-            if any_above(rough[i, low : low + STRIDE], bars[low : low + STRIDE], slack[i]):
-                sieve_some(rough[i], low, low + STRIDE, bars, slack[i], words, means[i], base[i], first_item + i,
-                           first_code, state)  # fmt: skip
-        sieve_some(rough[i], whole, rough.shape[1], bars, slack[i], words, means[i], base[i], first_item + i,
-                   first_code, state)  # fmt: skip
+            if any_above(rough[i, low : low + STRIDE], thresholds[low : low + STRIDE], items.upper_bases[i]):
+                offer_some(rough[i], low, low + STRIDE, words, items, i, first_code, kept)
+        offer_some(rough[i], whole, rough.shape[1], words, items, i, first_code, kept)
 
 
 @contracted
-def sieve_some(row, low, high, bars, slack, words, mean, base, item, first_code, state):
-    """Offer the pairs ``low:high`` of one item whose rough angles may beat their bars, computed exactly."""
+def offer_some(row, low, high, words, items, i, first_code, kept):
+    """Offer the pairs ``low:high`` of item ``i`` whose rough scores may be high enough, computed exactly."""
+    upper, base, mean = items.upper_bases[i], items.base[i], items.means[i]
     for c in range(low, high):
-        if slack + row[c] > bars[c]:
-            offer(base + one_angle(words[first_code + c], mean), first_code + c, item, state)
+        code = first_code + c
+        if upper + row[c] > kept.raw_thresholds[code]:
+            offer(base + one_angle(words[code], mean), code, items.first + i, kept)
 
 
-def slack_of(means: np.ndarray, base: np.ndarray, longest: float) -> np.ndarray:
+def upper_bases(means: np.ndarray, base: np.ndarray, longest: float) -> np.ndarray:
     """Return (I,) f32: base plus more than any rounding of the angles and of the sum can amount to.
 
     ``means`` (I, D), ``base`` (I,) f32, ``longest``: the greatest length of a word.
@@ -183,15 +201,15 @@ def slack_of(means: np.ndarray, base: np.ndarray, longest: float) -> np.ndarray:
     return np.nextafter((base + error).astype(np.float32), np.float32(np.inf))
 
 
-def collect_flat(weights: Any, plan: Any, start: int, stop: int, width: int, survivors: Survivors) -> None:
+def collect_flat(weights: Any, plan: Any, start: int, stop: int, width: int, kept: KeptPairs) -> None:
     """Offer the scores of items ``start:stop`` and codes of one book."""
     vectors = plan.vectors
     means, base = np.zeros((stop - start, vectors.shape[1]), np.float32), np.empty(stop - start, np.float32)
     item_means(start, weights, width, means, base)
-    slack = slack_of(means, base, plan.longest)
+    upper = upper_bases(means, base, plan.longest)
     for low in range(0, len(vectors), PRODUCT_CODES):
         part = vectors[low : low + PRODUCT_CODES].T
         for first in range(0, stop - start, PRODUCT_ITEMS):
             rough = means[first : first + PRODUCT_ITEMS] @ part
-            state = survivors.reserve(rough.size)
-            sieve(rough, slack[first:], vectors, means[first:], base[first:], start + first, low, state)
+            items = ItemBlock(means[first:], base[first:], upper[first:], start + first)
+            filter_block(rough, vectors, items, low, kept.reserve(rough.size))

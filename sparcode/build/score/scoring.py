@@ -17,19 +17,19 @@ depend on which other codes or items were scored with it: blocks and workers can
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sparcode.build.score.dot import TILE_BYTES, TILE_ITEMS, collect_flat, collect_runs, dot_row, fill_angles, item_mean
-from sparcode.build.score.survivors import Survivors, scan
+from sparcode.build.score.kept import KeptPairs, scan
 from sparcode.jit import contracted, reordered_without_nan
 from sparcode.query.codes import decode
 from sparcode.query.rescore.rescorer import Rescorer, dense
 
 _DOT, _HADAMARD, _CONCATENATION = 0, 1, 2
 SCAN_BYTES, CHUNK_BYTES = 1 << 20, 1 << 24
-"""Scores made before they are sieved: what stays in cache, and for scorers whose calls are dear."""
+"""Scores made before they are filtered: what stays in cache, and for scorers whose calls are dear."""
 CHUNK_ITEMS = 4096
 
 
@@ -68,86 +68,92 @@ class CodeScorer:
         A trained-in bias is not added and no ReLU is applied.
         """
         stop = self.item_count if stop is None else min(stop, self.item_count)
-        out = np.empty((max(stop - start, 0), len(plan.slots)), np.float32)
+        out = np.empty((max(stop - start, 0), len(plan.tables.slots)), np.float32)
         model = self.rescorer
-        score_items(
-            start, self.weights, plan.words, plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs,
-            plan.query_side, model.width, self.form, out,
-        )  # fmt: skip
+        score_items(start, self.weights, plan.tables, model.width, self.form, out)
         if model.mixture is not None and plan.lanes is not None:
             model.mixture.add(plan.lanes, start, out)
         return out
 
-    def collect(self, plan: CodePlan, start: int, stop: int, survivors: Survivors) -> None:
-        """Offer the scores of items ``start:stop`` to ``survivors``: those of ``scores`` to the bit, made in cache."""
+    def collect(self, plan: CodePlan, start: int, stop: int, kept: KeptPairs) -> None:
+        """Offer the scores of items ``start:stop`` to ``kept``: those of ``scores`` to the bit, made in cache."""
         model, books = self.rescorer, len(self.codebooks)
         if self.form != _DOT or model.mixture is not None:
-            collect_scores(self, plan, start, stop, survivors, CHUNK_BYTES if model.mixture else SCAN_BYTES)
+            collect_scores(self, plan, start, stop, kept, CHUNK_BYTES if model.mixture else SCAN_BYTES)
         elif books == 1:
             for low in range(start, stop, CHUNK_ITEMS):
-                collect_flat(self.weights, plan, low, min(low + CHUNK_ITEMS, stop), model.width, survivors)
+                collect_flat(self.weights, plan, low, min(low + CHUNK_ITEMS, stop), model.width, kept)
         else:
-            size = max(1, min(TILE_ITEMS, TILE_BYTES // max(plan.columns[0].nbytes, 1)))
+            size = max(1, min(TILE_ITEMS, TILE_BYTES // max(plan.tables.columns[0].nbytes, 1)))
             for low in range(start, stop, size):
                 high = min(low + size, stop)
-                collect_runs(
-                    low, high, self.weights, plan.columns, plan.ranges, plan.depths, plan.slots, plan.runs,
-                    plan.adjacent, model.width,
-                    survivors.reserve((high - low) * len(plan.slots)),
-                )  # fmt: skip
+                pairs = (high - low) * len(plan.tables.slots)
+                collect_runs(low, high, self.weights, plan.tables, model.width, kept.reserve(pairs))
 
 
 def collect_scores(
-    scorer: ListScorer, plan: Any, start: int, stop: int, survivors: Survivors, chunk_bytes: int = CHUNK_BYTES
+    scorer: ListScorer, plan: Any, start: int, stop: int, kept: KeptPairs, chunk_bytes: int = CHUNK_BYTES
 ) -> None:
-    """Offer the scores of items ``start:stop`` to ``survivors``, some rows of items at a time; any scorer."""
-    size = max(1, chunk_bytes // (4 * max(len(survivors.state.bars), 1)))
+    """Offer the scores of items ``start:stop`` to ``kept``, some rows of items at a time; any scorer."""
+    size = max(1, chunk_bytes // (4 * max(len(kept.buffers.raw_thresholds), 1)))
     for low in range(start, stop, size):
         scores = scorer.scores(plan, low, min(low + size, stop))
-        scan(scores, low, survivors.reserve(scores.size))
+        scan(scores, low, kept.reserve(scores.size))
 
 
-class CodePlan:
-    """The distinct codewords of a block of codes and for every code where its M codewords stand.
+class CodeTables(NamedTuple):
+    """The distinct codewords of C codes and for every code where its M codewords stand.
 
     ``words`` (K, D) with D padded by zeros and ``columns`` (D, K), ``ranges`` (M + 1,) the words of each book,
     ``depths`` (M,) the first item dimension each book multiplies, ``slots`` (C, M) int32, ``runs`` (R + 1,) bounds of
     runs of codes that differ only in the last book, ``adjacent`` (R,) whether their last words lie in a row,
-    ``query_side`` (C, H) for concatenation, ``lanes`` the decoded codes for a mixture. With one book ``vectors``
-    (C, D), the word of each code, and ``longest``, the greatest length of a word.
+    ``query_side`` (C, H) for concatenation.
+    """
+
+    words: np.ndarray
+    columns: np.ndarray
+    ranges: np.ndarray
+    depths: np.ndarray
+    slots: np.ndarray
+    runs: np.ndarray
+    adjacent: np.ndarray
+    query_side: np.ndarray
+
+
+class CodePlan:
+    """A block of codes ready to be scored: ``tables``, and ``lanes``, the decoded codes for a mixture.
+
+    With one book ``vectors`` (C, D), the word of each code, and ``longest``, the greatest length of a word.
     """
 
     def __init__(self, scorer: CodeScorer, codes: np.ndarray) -> None:
-        books = scorer.codebooks
+        books, network, mixture = scorer.codebooks, scorer.rescorer.perceptron, scorer.rescorer.mixture
         depth = books.shape[2]
-        self.slots = np.zeros(codes.shape, np.int32)
-        self.ranges = np.zeros(len(books) + 1, np.int64)
-        self.depths = np.arange(len(books), dtype=np.int64) * (depth if scorer.kind == "product" else 0)
+        slots, ranges = np.zeros(codes.shape, np.int32), np.zeros(len(books) + 1, np.int64)
+        depths = np.arange(len(books), dtype=np.int64) * (depth if scorer.kind == "product" else 0)
         parts = []
         for m in range(len(books)):
             used, inverse = np.unique(codes[:, m], return_inverse=True)
-            words = np.zeros((len(used), _up(depth, 4)), np.float32)
-            words[:, :depth] = books[m][used]
-            self.slots[:, m] = inverse.reshape(-1) + self.ranges[m]
-            self.ranges[m + 1] = self.ranges[m] + len(words)
-            parts.append(words)
-        self.words = np.concatenate(parts)
-        self.columns = np.ascontiguousarray(self.words.T)
-        changed = (self.slots[1:, :-1] != self.slots[:-1, :-1]).any(axis=1)
-        inner = np.flatnonzero(changed) + 1
-        self.runs = np.array([0, *inner, len(codes)] if len(codes) else [0], np.int64)
-        self.adjacent = rows_in_order(self.slots[:, -1], self.runs)
+            part = np.zeros((len(used), _up(depth, 4)), np.float32)
+            part[:, :depth] = books[m][used]
+            slots[:, m] = inverse.reshape(-1) + ranges[m]
+            ranges[m + 1] = ranges[m] + len(part)
+            parts.append(part)
+        words = np.concatenate(parts)
+        inner = np.flatnonzero((slots[1:, :-1] != slots[:-1, :-1]).any(axis=1)) + 1
+        runs = np.array([0, *inner, len(codes)] if len(codes) else [0], np.int64)
         if len(books) == 1:
-            self.vectors = self.words[self.slots[:, 0]]
-            self.longest = float(np.sqrt((self.words.astype(np.float64) ** 2).sum(axis=1).max(initial=0.0)))
+            self.vectors = words[slots[:, 0]]
+            self.longest = float(np.sqrt((words.astype(np.float64) ** 2).sum(axis=1).max(initial=0.0)))
         side = scorer.form == _CONCATENATION
-        self.query_side = np.zeros(
-            (len(codes) if side else 0, scorer.rescorer.perceptron.first_bias.shape[0]), np.float32
-        )
+        query_side = np.zeros((len(codes) if side else 0, network.first_bias.shape[0]), np.float32)
         if side:
-            weight = np.ascontiguousarray(scorer.rescorer.perceptron.query_weight.T)
-            project(decode(codes, books, scorer.kind), weight, self.query_side)
-        mixture = scorer.rescorer.mixture
+            weight = np.ascontiguousarray(network.query_weight.T)
+            project(decode(codes, books, scorer.kind), weight, query_side)
+        adjacent = rows_in_order(slots[:, -1], runs)
+        self.tables = CodeTables(
+            words, np.ascontiguousarray(words.T), ranges, depths, slots, runs, adjacent, query_side
+        )
         self.lanes = None if mixture is None else mixture.lanes(decode(codes, books, scorer.kind))
 
 
@@ -162,13 +168,13 @@ def _up(value: int, multiple: int) -> int:
 
 
 @reordered_without_nan
-def score_items(  # type: ignore[no-untyped-def]
-    start, weights, words, columns, ranges, depths, slots, runs, query_side, width, form, out
-):
-    """Fill ``out`` (I, C) with the scores of items ``start ..`` one item at a time; arrays as in Rescorer, CodePlan."""
-    flat, item_bias, cosine = weights.items, weights.item_bias, weights.cosine
-    _, item_weight, first_bias, middle, middle_bias, out_weight, out_bias, _ = weights.perceptron
-    units = first_bias.shape[0]
+def score_items(start, weights, codes, width, form, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (I, C) with the scores of items ``start ..`` one item at a time.
+
+    ``weights``: ScorerWeights of float32 items, ``codes``: CodeTables, ``width``: d.
+    """
+    flat, network, words, depths = weights.items, weights.perceptron, codes.words, codes.depths
+    units = network.first_bias.shape[0]
     folded = np.zeros((width + words.shape[1], units), np.float32)  # rows behind d stay 0: padding of the last book
     partials = np.empty((words.shape[0], units if form == _HADAMARD else 0), np.float32)
     mean = np.zeros(width + words.shape[1], np.float32)
@@ -176,23 +182,23 @@ def score_items(  # type: ignore[no-untyped-def]
     side = np.empty(units, np.float32)
     for row in range(out.shape[0]):
         item = start + row
-        item_mean(flat[item], cosine, width, mean)
-        fill_angles(columns, ranges, depths, mean, angles)
-        base = item_bias[item] + out_bias
+        item_mean(flat[item], weights.cosine, width, mean)
+        fill_angles(codes.columns, codes.ranges, depths, mean, angles)
+        base = weights.item_bias[item] + network.out_bias
         if form == _HADAMARD:
-            fold_item(flat[item], item_weight, width, folded)
+            fold_item(flat[item], network.item_weight, width, folded)
             for m in range(depths.shape[0]):
-                low, high, depth = ranges[m], ranges[m + 1], depths[m]
+                low, high, depth = codes.ranges[m], codes.ranges[m + 1], depths[m]
                 multiply(words[low:high], folded[depth : depth + words.shape[1]], partials[low:high])
-            if middle.shape[0]:
-                deep_hadamard(slots, partials, angles, base, first_bias, middle, middle_bias, out_weight, out[row])
+            if network.middle.shape[0]:
+                deep_hadamard(codes.slots, partials, angles, base, network, out[row])
             else:
-                fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, out[row])
+                fused_hadamard(codes, partials, angles, base, network, out[row])
         elif form == _CONCATENATION:
-            dense(flat[item], item_weight, first_bias, side)
-            fused_concatenation(slots, query_side, angles, base, side, middle, middle_bias, out_weight, out[row])
+            dense(flat[item], network.item_weight, network.first_bias, side)
+            fused_concatenation(codes, angles, base, side, network, out[row])
         else:
-            dot_row(slots, runs, angles, base, out[row])
+            dot_row(codes, angles, base, out[row])
 
 
 @contracted
@@ -244,8 +250,9 @@ def angle_of(slots, angles):  # type: ignore[no-untyped-def]
 
 
 @reordered_without_nan
-def fused_hadamard(slots, runs, partials, angles, base, first_bias, out_weight, out):  # type: ignore[no-untyped-def]
-    """One hidden layer: out (C,) from partials (K, H); see the module's formula. ``runs``: codes of equal prefix."""
+def fused_hadamard(codes, partials, angles, base, network, out):  # type: ignore[no-untyped-def]
+    """One hidden layer: out (C,) from partials (K, H); see the module's formula. ``network``: Perceptron."""
+    slots, runs, first_bias, out_weight = codes.slots, codes.runs, network.first_bias, network.out_weight
     negative = np.empty(first_bias.shape[0], np.float32)
     last = slots[:, slots.shape[1] - 1]
     for run in range(runs.shape[0] - 1):
@@ -293,10 +300,9 @@ def start_prefix(slots, partials, angles, first_bias, out_weight, negative):  # 
 
 
 @reordered_without_nan
-def fused_concatenation(  # type: ignore[no-untyped-def]
-    slots, query_side, angles, base, side, middle, middle_bias, out_weight, out
-):
-    """Concatenation: query_side (C, H) meets the item's side (H,); further layers one pair at a time."""
+def fused_concatenation(codes, angles, base, side, network, out):  # type: ignore[no-untyped-def]
+    """Concatenation: the codes' sides (C, H) meet the item's (H,); further layers one pair at a time."""
+    slots, query_side, middle, out_weight = codes.slots, codes.query_side, network.middle, network.out_weight
     hidden = np.empty(side.shape[0], np.float32)
     linear = np.float32(0.0)
     for h in range(side.shape[0]):
@@ -313,15 +319,14 @@ def fused_concatenation(  # type: ignore[no-untyped-def]
         else:
             for h in range(side.shape[0]):
                 hidden[h] = part[h] + side[h]
-            total = deep_layers(hidden, middle, middle_bias, out_weight)
+            total = deep_layers(hidden, network)
         out[c] = base + total + angle_of(slots[c], angles)
 
 
 @reordered_without_nan
-def deep_hadamard(  # type: ignore[no-untyped-def]
-    slots, partials, angles, base, first_bias, middle, middle_bias, out_weight, out
-):
+def deep_hadamard(slots, partials, angles, base, network, out):  # type: ignore[no-untyped-def]
     """Two or more hidden layers: the first from partials, the others one pair at a time."""
+    first_bias = network.first_bias
     hidden = np.empty(first_bias.shape[0], np.float32)
     for c in range(slots.shape[0]):
         for h in range(hidden.shape[0]):
@@ -330,12 +335,13 @@ def deep_hadamard(  # type: ignore[no-untyped-def]
             part = partials[slots[c, m]]
             for h in range(hidden.shape[0]):
                 hidden[h] += part[h]
-        out[c] = base + deep_layers(hidden, middle, middle_bias, out_weight) + angle_of(slots[c], angles)
+        out[c] = base + deep_layers(hidden, network) + angle_of(slots[c], angles)
 
 
 @reordered_without_nan
-def deep_layers(hidden, middle, middle_bias, out_weight):  # type: ignore[no-untyped-def]
+def deep_layers(hidden, network):  # type: ignore[no-untyped-def]
     """Run hidden units (H,) before their ReLU through the remaining layers; changes ``hidden``."""
+    middle, middle_bias, out_weight = network.middle, network.middle_bias, network.out_weight
     after = np.empty(hidden.shape[0], np.float32)
     for layer in range(middle.shape[0]):
         for h in range(hidden.shape[0]):

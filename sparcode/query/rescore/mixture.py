@@ -102,16 +102,17 @@ class Mixture:
     def add(self, lanes: Lanes, start: int, out: np.ndarray) -> None:
         """Add the mixture of items ``start .. start + I`` and C prepared tokens to ``out`` (I, C) float32."""
         items = slice(start, start + len(out))
-        fixed, gates = self.items.components[items], self.items.gates[items]
-        add_mixtures(*lanes, fixed, gates, *self._codes_network, self.scale, out)
+        fixed = Sides(self.items.components[items], self.items.gates[items])
+        add_mixtures(lanes, fixed, self._codes_network, self.scale, out)
 
     def of_candidates(self, tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return the mixture (K_u, R) float32 of query tokens (K_u, d) and items (R,)."""
         out = np.zeros((len(tokens), len(candidates)), np.float32)
         sides = self.query_sides(tokens)
-        lanes = _tiles(self.items.components[candidates]), _tiles(self.items.gates[candidates][:, self._order])
-        gates = _plain(sides.gates[:, self._order])
-        add_mixtures(*lanes, sides.components, gates, *self._items_network, self.scale, out)
+        gates = _tiles(self.items.gates[candidates][:, self._order])
+        lanes = Lanes(_tiles(self.items.components[candidates]), gates)
+        fixed = Sides(sides.components, _plain(sides.gates[:, self._order]))
+        add_mixtures(lanes, fixed, self._items_network, self.scale, out)
         return out
 
 
@@ -149,21 +150,20 @@ def fill_sides(vectors, weight, bias, length, components, gates):  # type: ignor
 
 
 @contracted
-def add_mixtures(  # type: ignore[no-untyped-def]
-    lanes, lane_gates, fixed, fixed_gates, first, bias, last, scale, out
-):
-    """Add to ``out`` (F, C) the mixtures of fixed sides (F, P, d), (F, L) and C lanes; arrays as in Lanes, GateNetwork.
+def add_mixtures(lanes, fixed, network, scale, out):  # type: ignore[no-untyped-def]
+    """Add to ``out`` (F, C) the mixtures of fixed Sides (F, ...) and C Lanes; ``network``: GateNetwork.
 
     The tile is the outer loop: its components stay in the nearest cache while the fixed sides stream past.
     """
-    logits, gates = np.empty((last.shape[0], TILE), np.float32), np.empty((last.shape[0], TILE), np.float32)
-    hidden = np.empty((bias.shape[0], TILE), np.float32)
+    count = network.last.shape[0]
+    logits, gates = np.empty((count, TILE), np.float32), np.empty((count, TILE), np.float32)
+    hidden = np.empty((network.bias.shape[0], TILE), np.float32)
     mixed = np.empty(TILE, np.float32)
-    for tile in range(lanes.shape[0]):
+    for tile in range(lanes.components.shape[0]):
         place = tile * TILE
         for f in range(out.shape[0]):
-            fill_logits(lanes[tile], fixed[f], logits)
-            fill_gates(logits, lane_gates[tile], fixed_gates[f], first, bias, last, hidden, gates)
+            fill_logits(lanes.components[tile], fixed.components[f], logits)
+            fill_gates(logits, lanes.gates[tile], fixed.gates[f], network, hidden, gates)
             blend(logits, gates, mixed)
             for c in range(min(TILE, out.shape[1] - place)):
                 out[f, place + c] += scale * mixed[c]
@@ -179,8 +179,9 @@ def fill_logits(lanes, fixed, logits):  # type: ignore[no-untyped-def]
 
 
 @contracted
-def fill_gates(logits, lane_gates, fixed_gates, first, bias, last, hidden, gates):  # type: ignore[no-untyped-def]
+def fill_gates(logits, lane_gates, fixed_gates, network, hidden, gates):  # type: ignore[no-untyped-def]
     """Fill gates (L, TILE), before their softmax: both sides' own and the network's."""
+    first, bias, last = network
     for h in range(hidden.shape[0]):
         hidden[h, :] = bias[h]
     add_rows(first, logits, hidden)

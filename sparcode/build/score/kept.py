@@ -1,10 +1,11 @@
 """What stays of the scores of a block of codes: pairs above a threshold, and the best few of every code.
 
-Scores stream past, items in any order. A pair is looked at only when its score is above its code's *bar*, so the inner
-loop is one comparison; bars rise while better pairs are found. A pair above the code's threshold goes into a stream of
-(code, item, value). Any other may still belong to the ``floor`` best of its code: it goes into the code's buffer, and
-when that is full the best ``floor`` of it are selected and the last of them becomes the new bar. Of equal values the
-smaller item is the better one. Policy ``length`` is the case of a threshold nothing exceeds.
+Scores stream past, items in any order. A pair is looked at only when its score is above its code's *raw threshold*, so
+the inner loop is one comparison; raw thresholds rise while better pairs are found. A pair above the code's threshold
+goes into a stream of (code, item, value). Any other may still belong to the ``floor`` best of its code: it goes into
+the code's buffer, and when that is full the best ``floor`` of it are selected and the last of them gives the new raw
+threshold. Of equal values the smaller item is the better one. Policy ``length`` is the case of a threshold nothing
+exceeds.
 
 What is kept is a function of the values alone: tiles, blocks and the order of items cannot change it.
 """
@@ -22,7 +23,7 @@ from sparcode.jit import exact
 
 STRIDE = 64
 """Scores compared before the next branch."""
-MOST_SLACK = 256
+MOST_ROOM = 256
 """Room of a buffer beyond the ``floor`` pairs it must hold, at most."""
 STREAM_SLOTS = 1 << 16
 _SIGN = np.uint32(0x80000000)
@@ -31,16 +32,16 @@ _LOW = np.uint64(0xFFFFFFFF)
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-class State(NamedTuple):
+class PairBuffers(NamedTuple):
     """The arrays the kernels work on, for C codes.
 
-    ``bars`` (C,) f32: no raw score at or below can survive; value = raw score - ``shift`` (C,) f32. ``thresholds``
-    (C,) f32 and ``above`` (C,) i64, how many values exceeded them. ``keys`` (C, slots) u64, the buffers, ``filled``
-    (C,) i64, and ``least`` (C,) u64: keys at or below are not among the ``floor`` best. ``rows items values`` (X,),
-    the stream, of which ``used`` (1,) i64 places are taken.
+    ``raw_thresholds`` (C,) f32: no raw score at or below can be kept; value = raw score - ``shift`` (C,) f32.
+    ``thresholds`` (C,) f32 and ``above`` (C,) i64, how many values exceeded them. ``keys`` (C, slots) u64, the
+    buffers, ``filled`` (C,) i64, and ``least`` (C,) u64: keys at or below are not among the ``floor`` best. ``rows
+    items values`` (X,), the stream, of which ``used`` (1,) i64 places are taken.
     """
 
-    bars: np.ndarray
+    raw_thresholds: np.ndarray
     shift: np.ndarray
     thresholds: np.ndarray
     above: np.ndarray
@@ -54,37 +55,37 @@ class State(NamedTuple):
     floor: int
 
 
-class Survivors:
-    """Collects the survivors of one block; ``state`` is what kernels fill, ``reserve`` comes before every kernel."""
+class KeptPairs:
+    """Collects what is kept of one block; kernels fill ``buffers``, ``reserve`` comes before every kernel."""
 
     def __init__(self, thresholds: np.ndarray, floor: int, shift: np.ndarray) -> None:
         """``thresholds`` (C,), what a value must exceed; ``shift`` (C,), what is subtracted from raw scores; f32."""
         count = len(thresholds)
         thresholds, shift = np.ascontiguousarray(thresholds, np.float32), np.ascontiguousarray(shift, np.float32)
-        slots = floor + min(max(floor, 16), MOST_SLACK) if floor else 0
+        slots = floor + min(max(floor, 16), MOST_ROOM) if floor else 0
         self.streams = bool((thresholds < np.inf).any())
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.state = State(
-            np.full(count, -np.inf, np.float32) if floor else bars_of(thresholds, shift),
+        self.buffers = PairBuffers(
+            np.full(count, -np.inf, np.float32) if floor else raw_thresholds_of(thresholds, shift),
             shift, thresholds, np.zeros(count, np.int64), np.full(count, 0 if floor else _LAST, np.uint64),
             np.empty((count, slots), np.uint64), np.zeros(count, np.int64), *_stream(STREAM_SLOTS),
             np.zeros(1, np.int64), floor,
         )  # fmt: skip
 
-    def reserve(self, pairs: int) -> State:
-        """Return the state with room for ``pairs`` more pairs in the stream."""
-        state = self.state
-        if self.streams and len(state.rows) - int(state.used[0]) < pairs:
+    def reserve(self, pairs: int) -> PairBuffers:
+        """Return the buffers with room for ``pairs`` more pairs in the stream."""
+        buffers = self.buffers
+        if self.streams and len(buffers.rows) - int(buffers.used[0]) < pairs:
             self._flush()
-            if len(state.rows) < pairs:
+            if len(buffers.rows) < pairs:
                 rows, items, values = _stream(pairs)
-                self.state = state._replace(rows=rows, items=items, values=values)
-        return self.state
+                self.buffers = buffers._replace(rows=rows, items=items, values=values)
+        return self.buffers
 
     def _flush(self) -> None:
-        used = int(self.state.used[0])
-        self.parts.append(tuple(part[:used].copy() for part in self.state[7:10]))  # type: ignore[arg-type]
-        self.state.used[0] = 0
+        used = int(self.buffers.used[0])
+        self.parts.append(tuple(part[:used].copy() for part in self.buffers[7:10]))  # type: ignore[arg-type]
+        self.buffers.used[0] = 0
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (rows i32, items i32, values f32): of each code those above its threshold and its ``floor`` best.
@@ -92,9 +93,9 @@ class Survivors:
         In no particular order.
         """
         self._flush()
-        state = self.state
-        wanted = np.minimum(np.maximum(state.floor - state.above, 0), state.filled)
-        parts = [*self.parts, drain(state, wanted, int(wanted.sum()))]
+        buffers = self.buffers
+        wanted = np.minimum(np.maximum(buffers.floor - buffers.above, 0), buffers.filled)
+        parts = [*self.parts, drain(buffers, wanted, int(wanted.sum()))]
         rows, items, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, items, values
 
@@ -104,83 +105,83 @@ def _stream(slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @exact
-def bars_of(limits, shift):
-    """Return ``bar_of`` (C,) f32 of each code."""
-    bars = np.empty(limits.shape[0], np.float32)
-    for code in range(bars.shape[0]):
-        bars[code] = bar_of(limits[code], shift[code])
-    return bars
+def raw_thresholds_of(limits, shift):
+    """Return ``raw_threshold`` (C,) f32 of each code."""
+    thresholds = np.empty(limits.shape[0], np.float32)
+    for code in range(thresholds.shape[0]):
+        thresholds[code] = raw_threshold(limits[code], shift[code])
+    return thresholds
 
 
 @exact
-def scan(scores, first_item, state):
+def scan(scores, first_item, buffers):
     """Offer raw scores (I, C) of items ``first_item ..``."""
     for i in range(scores.shape[0]):
-        scan_row(scores[i], state.bars, np.float32(0.0), 0, first_item + i, state)
+        scan_row(scores[i], buffers.raw_thresholds, np.float32(0.0), 0, first_item + i, buffers)
 
 
 @exact
-def scan_row(row, bars, known, first, item, state):
-    """Offer ``known`` + row (X,) of codes ``first ..`` and one item; ``bars`` (X,) are those of these codes."""
+def scan_row(row, thresholds, known, first, item, buffers):
+    """Offer ``known`` + row (X,) of codes ``first ..`` and one item; ``thresholds`` (X,): raw ones of theirs."""
     whole = row.shape[0] - row.shape[0] % STRIDE
     for low in range(0, whole, STRIDE):
-        if any_above(row[low : low + STRIDE], bars[low : low + STRIDE], known):
+        if any_above(row[low : low + STRIDE], thresholds[low : low + STRIDE], known):
             for c in range(low, low + STRIDE):
-                if known + row[c] > bars[c]:
-                    offer(known + row[c], first + c, item, state)
+                if known + row[c] > thresholds[c]:
+                    offer(known + row[c], first + c, item, buffers)
     for c in range(whole, row.shape[0]):
-        if known + row[c] > bars[c]:
-            offer(known + row[c], first + c, item, state)
+        if known + row[c] > thresholds[c]:
+            offer(known + row[c], first + c, item, buffers)
 
 
 @exact
-def any_above(row, bars, known):
-    """Return how many of STRIDE scores are above their bars; the fixed length is what makes it ten times faster."""
+def any_above(row, thresholds, known):
+    """Return how many of STRIDE scores are above their thresholds; the fixed length makes it ten times faster."""
     hits = np.int32(0)
     for c in range(STRIDE):
-        hits += np.int32(1) if known + row[c] > bars[c] else np.int32(0)
+        hits += np.int32(1) if known + row[c] > thresholds[c] else np.int32(0)
     return hits
 
 
 @exact
-def offer(score, code, item, state):
+def offer(score, code, item, buffers):
     """Take one pair in where it belongs."""
-    value = score - state.shift[code]
-    if value > state.thresholds[code]:
-        spot = state.used[0]
-        state.rows[spot], state.items[spot], state.values[spot] = code, item, value
-        state.used[0] = spot + 1
-        state.above[code] += 1
-        if state.above[code] == state.floor:
-            state.least[code] = _LAST
-            state.bars[code] = bar_of(state.thresholds[code], state.shift[code])
+    value = score - buffers.shift[code]
+    if value > buffers.thresholds[code]:
+        spot = buffers.used[0]
+        buffers.rows[spot], buffers.items[spot], buffers.values[spot] = code, item, value
+        buffers.used[0] = spot + 1
+        buffers.above[code] += 1
+        if buffers.above[code] == buffers.floor:
+            buffers.least[code] = _LAST
+            buffers.raw_thresholds[code] = raw_threshold(buffers.thresholds[code], buffers.shift[code])
         return
     key = key_of(value, item)
-    if key <= state.least[code]:
+    if key <= buffers.least[code]:
         return
-    filled = state.filled[code]
-    state.keys[code, filled] = key
-    state.filled[code] = filled + 1
-    if filled + 1 == state.keys.shape[1]:
-        select_best(code, state)
+    filled = buffers.filled[code]
+    buffers.keys[code, filled] = key
+    buffers.filled[code] = filled + 1
+    if filled + 1 == buffers.keys.shape[1]:
+        select_best(code, buffers)
 
 
 @exact
-def select_best(code, state):
-    """Empty a full buffer down to what may be among the ``floor`` best, and raise the bar accordingly."""
-    wanted = state.floor - state.above[code]
-    least = best_first(state.keys[code], state.filled[code], wanted)
-    state.filled[code], state.least[code] = wanted, least
+def select_best(code, buffers):
+    """Empty a full buffer down to what may be among the ``floor`` best, and raise the raw threshold accordingly."""
+    wanted = buffers.floor - buffers.above[code]
+    least = best_first(buffers.keys[code], buffers.filled[code], wanted)
+    buffers.filled[code], buffers.least[code] = wanted, least
     # An equal value of a smaller item must still pass.
-    limit = min(np.nextafter(value_of(least), np.float32(-np.inf)), state.thresholds[code])
-    state.bars[code] = bar_of(limit, state.shift[code])
+    limit = min(np.nextafter(value_of(least), np.float32(-np.inf)), buffers.thresholds[code])
+    buffers.raw_thresholds[code] = raw_threshold(limit, buffers.shift[code])
 
 
 @exact
-def bar_of(limit, shift):
+def raw_threshold(limit, shift):
     """Return an f32 that every raw score s with s - shift > limit, in any rounding, is above."""
-    bar = np.float32(np.float64(limit) + np.float64(shift))
-    return np.nextafter(bar, np.float32(-np.inf))
+    threshold = np.float32(np.float64(limit) + np.float64(shift))
+    return np.nextafter(threshold, np.float32(-np.inf))
 
 
 @exact
@@ -233,14 +234,14 @@ def best_first(keys, count, wanted):
 
 
 @exact
-def drain(state, wanted, total):
+def drain(buffers, wanted, total):
     """Return (rows, items, values) of the ``wanted`` (C,) best pairs of the buffers, ``total`` in all."""
     rows, items, values = np.empty(total, np.int32), np.empty(total, np.int32), np.empty(total, np.float32)
     used = 0
     for code in range(wanted.shape[0]):
-        count, keys = wanted[code], state.keys[code]
+        count, keys = wanted[code], buffers.keys[code]
         if count:
-            best_first(keys, state.filled[code], count)
+            best_first(keys, buffers.filled[code], count)
         for place in range(count):
             rows[used], items[used], values[used] = code, item_of(keys[place]), value_of(keys[place])
             used += 1

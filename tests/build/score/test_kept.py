@@ -1,4 +1,4 @@
-"""What survives a stream of scores, against sorting all of them; and the same pairs from every kind of scorer."""
+"""What is kept of a stream of scores, against sorting all of them; and the same pairs from every kind of scorer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sparcode.build import shards as module
 from sparcode.build.score import dot as dot_lists
-from sparcode.build.score import survivors
+from sparcode.build.score import kept as kept_module
+from sparcode.build.score.kept import KeptPairs, best_first, item_of, key_of, raw_threshold, scan, value_of
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer, collect_scores
-from sparcode.build.score.survivors import Survivors, bar_of, best_first, item_of, key_of, scan, value_of
 from sparcode.build.shards import item_ranges, score_block
 from tests.query.scorers import random_rescorer
 
@@ -38,7 +38,7 @@ def lists_of(rows: np.ndarray, items: np.ndarray, values: np.ndarray, count: int
     return lists
 
 
-def stream(scores: np.ndarray, kept: Survivors, order: list[tuple[int, int]], kernel: Any = scan) -> list[Any]:
+def stream(scores: np.ndarray, kept: KeptPairs, order: list[tuple[int, int]], kernel: Any = scan) -> list[Any]:
     for start, stop in order:
         kernel(scores[start:stop], start, kept.reserve(scores[start:stop].size))
     return lists_of(*kept.finish(), scores.shape[1])
@@ -61,7 +61,7 @@ def test_kept_are_the_best_and_those_above(seed, items, codes, floor, steps, lev
     floor = min(floor, items)
     cut = int(rng.integers(0, items + 1))
     order = [(cut, items), (0, cut)] if seed % 2 else [(0, cut), (cut, items)]
-    found = stream(scores, Survivors(thresholds, floor, shift), order)
+    found = stream(scores, KeptPairs(thresholds, floor, shift), order)
     assert found == expected(scores - shift, thresholds, floor)
 
 
@@ -70,7 +70,7 @@ def test_worst_order_and_equal_values():
     equal, signed = np.zeros((400, 3), "f"), np.where(np.arange(400) % 2, 0.0, -0.0).astype("f")[:, None]
     for scores in (rising, rising[::-1].copy(), equal, np.repeat(signed, 3, axis=1)):
         for order in ([(0, 400)], [(200, 400), (0, 200)]):
-            found = stream(scores, Survivors(np.full(3, INF), 7, np.zeros(3)), order)
+            found = stream(scores, KeptPairs(np.full(3, INF), 7, np.zeros(3)), order)
             assert found == expected(scores, np.full(3, INF), 7)
 
 
@@ -90,11 +90,11 @@ def test_keys_order_pairs(value, other, item):
     st.floats(-(2.0**90), 2.0**90, width=32),
     st.floats(-(2.0**90), 2.0**90, width=32),
 )
-def test_no_value_above_a_limit_has_a_score_below_the_bar(limit, shift, near):
+def test_no_value_above_a_limit_has_a_score_below_the_raw_threshold(limit, shift, near):
     limit, shift = np.float32(limit), np.float32(shift)
     for score in (np.float32(near), limit + shift, np.nextafter(limit + shift, INF)):
         if score - shift > limit:
-            assert score > bar_of(limit, shift)
+            assert score > raw_threshold(limit, shift)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=60, unique=True), st.data())
@@ -109,11 +109,11 @@ def test_selection(numbers, data):
 def test_kernels_equal_their_python_source(monkeypatch):
     scores = np.random.default_rng(0).normal(size=(50, 66)).astype("f")
     thresholds, shift = np.full(66, 0.8, "f"), np.linspace(-1, 1, 66).astype("f")
-    fast = stream(scores, Survivors(thresholds, 3, shift), [(0, 50)])
-    for name in ("scan_row", "any_above", "offer", "select_best", "bar_of", "bars_of", "key_of", "value_of", "item_of",
-                 "best_first", "drain"):  # fmt: skip
-        monkeypatch.setattr(survivors, name, getattr(survivors, name).py_func)
-    slow = stream(scores, Survivors(thresholds, 3, shift), [(0, 50)], scan.py_func)
+    fast = stream(scores, KeptPairs(thresholds, 3, shift), [(0, 50)])
+    for name in ("scan_row", "any_above", "offer", "select_best", "raw_threshold", "raw_thresholds_of", "key_of",
+                 "value_of", "item_of", "best_first", "drain"):  # fmt: skip
+        monkeypatch.setattr(kept_module, name, getattr(kept_module, name).py_func)
+    slow = stream(scores, KeptPairs(thresholds, 3, shift), [(0, 50)], scan.py_func)
     assert slow == fast == expected(scores - shift, thresholds, 3)
 
 
@@ -142,12 +142,12 @@ def test_every_form_keeps_what_its_scores_say(kind, books, quantizer, dense, mon
     values = scorer.scores(plan) - shift
     for level, floor in ((np.inf, 9), (float(np.quantile(values, 0.95)), 3), (float(np.quantile(values, 0.9)), 0)):
         thresholds = np.full(len(codes), level, "f")
-        kept = Survivors(thresholds, floor, shift)
+        kept = KeptPairs(thresholds, floor, shift)
         scorer.collect(plan, 70, 150, kept)
         scorer.collect(plan, 0, 70, kept)
         found = lists_of(*kept.finish(), len(codes))
         assert found == expected(values, thresholds, floor)
-        other = Survivors(thresholds, floor, shift)
+        other = KeptPairs(thresholds, floor, shift)
         collect_scores(scorer, plan, 0, 150, other)
         assert lists_of(*other.finish(), len(codes)) == found
 
@@ -158,7 +158,7 @@ def test_dot_kernels_equal_their_python_source(books, monkeypatch):
     codes = codes[:75]
     fast = score_block(scorer, codes, 0.5, 2)
     for name in ("greatest_of", "lowest_of", "item_mean", "fill_angles", "one_angle", "known_of", "collect_runs",
-                 "item_means", "sieve", "sieve_some"):  # fmt: skip
+                 "item_means", "filter_block", "offer_some"):  # fmt: skip
         monkeypatch.setattr(dot_lists, name, getattr(dot_lists, name).py_func)
     monkeypatch.setattr("sparcode.build.score.scoring.collect_runs", dot_lists.collect_runs)
     slow = score_block(scorer, codes, 0.5, 2)
