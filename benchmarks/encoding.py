@@ -28,7 +28,7 @@ from shared import ROOT, Results, Row, table
 
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
-from sparcode.query.encoder.codes import product_codes
+from sparcode.query.encoder.codes import nearest_codes
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.encoder.shapes import tokenizer_shapes
 
@@ -170,7 +170,7 @@ def timed(actions: dict[str, Callable[[int], Any]], repeats: int) -> Row:
 def many_codes(tokens, books, codes, distances, count):  # type: ignore[no-untyped-def]
     """Quantise ``count`` times in one call."""
     for _ in range(count):
-        product_codes(tokens, *books, codes, distances)
+        nearest_codes(tokens, books, codes, distances)
 
 
 def random_encoder(heads: int, books: np.ndarray, kind: str = "sasrec", blocks: int = 1) -> Encoder:

@@ -20,7 +20,7 @@ from sparcode.index.arrays import read_only
 from sparcode.jit import exact
 from sparcode.jit.addresses import entry_of
 from sparcode.jit.packing import pack, unpacked
-from sparcode.query.encoder.codes import product_codes, residual_codes
+from sparcode.query.encoder.codes import nearest_codes
 from sparcode.query.encoder.single import encode
 from sparcode.query.rescore.dot import prefetch_candidates
 from sparcode.query.rescore.rescorer import Rescorer, score_candidates
@@ -49,8 +49,8 @@ _MOST_WIDTHS = 8
 
 @exact
 def read_lists(  # type: ignore[no-untyped-def]
-    tokens, history, rows, weights, books, norms, turns, leading, rests, book_rows, longest, residual, codes, distances,
-    code_rows, first_learned, learned_weight, item_weights, first_item,
+    tokens, history, rows, weights, books, codes, distances, code_rows, first_learned, learned_weight, item_weights,
+    first_item,
 ):  # fmt: skip
     """Write the lists a query reads to ``rows``, ``weights``; return how many are learned and how many in all.
 
@@ -59,11 +59,8 @@ def read_lists(  # type: ignore[no-untyped-def]
     """
     learned = 0
     if code_rows.shape[0] > 0 and learned_weight > 0:
-        if residual is None:  # decided while compiling: the kernels of the other kind are then not compiled at all
-            product_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
-        else:
-            residual_codes(tokens, books, norms, turns, leading, rests, book_rows, longest, codes, distances)
-        words = books.shape[2]
+        nearest_codes(tokens, books, codes, distances)
+        words = books.words.shape[2]
         for head in range(codes.shape[1]):
             for probe in range(codes.shape[2]):
                 key = np.int64(0)
@@ -295,8 +292,8 @@ class OneQuery:
         self.encoder, self.searcher, self.rescoring = encoder, pipeline.searcher, pipeline.rescoring
         table = np.zeros(0, np.int32) if resolver is None or resolver.table is None else resolver.table
         first_learned = 0 if resolver is None else resolver.first_row
-        books = encoder.books[0]
-        self._learned = (*encoder.books, None if encoder.has_product_codes else True)
+        self._books = encoder.books
+        books = self._books.words
         self._table = (read_only(table), first_learned, settings.learned_weight)
         item = pipeline.item_first_row
         by_age = np.array(() if item is None else settings.item_weights, np.int32)
@@ -352,7 +349,7 @@ class OneQuery:
     def _constant(self, width: int) -> tuple[Any, ...]:
         scratch, count, codes = self.searcher.scratch(), self._most_rows, (1, *self._codes)
         reading = (
-            *self._learned, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items
+            self._books, np.empty(codes, np.uint16), np.empty(codes[:3], np.float32), *self._table, *self._items
         )  # fmt: skip
         buffers = (
             np.empty(count, np.int32), np.empty(count, np.int32), np.empty(width, np.int32),

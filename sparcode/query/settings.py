@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sparcode.errors import ConfigError, RunError, SparcodeError
-from sparcode.query.spec_values import finite, shown, whole
+from sparcode.spec_values import finite, shown, whole
 
 MOST_PROBES = 1024
 """Codes read a token, at most."""

@@ -10,7 +10,7 @@ from numba import njit
 
 from sparcode.jit import contracted
 from sparcode.jit.tiles import LANES, tile_distances
-from sparcode.query.encoder.codes import half_distances, nearest_words, smallest
+from sparcode.quantize.nearest import Scratch, half_distances, nearest_words, smallest
 
 
 @njit(fastmath={"contract"})
@@ -80,7 +80,7 @@ def test_nearest_and_smallest_are_a_stable_sort(seed, whole, rows, width, words)
     indices, kept = np.empty((rows, 1), np.int64), np.empty((rows, 1), np.float32)
     expected = in_order(x, book, norms)
     order = np.argsort(expected, axis=1, kind="stable")
-    nearest_words(x, book, norms, least, places, indices, kept)
+    nearest_words(x, book, norms, Scratch(values, least, places, values), indices, kept)
     np.testing.assert_array_equal(indices[:, 0], order[:, 0])
     np.testing.assert_array_equal(kept[:, 0], expected.min(1))
     half_distances(x, book, norms, values, least, places)

@@ -24,7 +24,7 @@ from sparcode.build.items.transitions import Transitions
 from sparcode.config import ItemFamilyConfig
 from sparcode.query.encoder.additive import AdditiveEncoder
 from sparcode.query.model_checks import read_lists
-from sparcode.query.spec_values import count_of, finite
+from sparcode.spec_values import count_of, finite
 from sparcode.types import Sequences
 
 LONGEST = 60

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.arithmetic import dot
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import open_encoder_files, read_only
 from sparcode.jit import contracted
-from sparcode.query.encoder.math import dot
-from sparcode.query.spec_values import count_of, number_of
+from sparcode.spec_values import count_of, number_of
 from sparcode.types import Queries
 
 STEM = "additive"

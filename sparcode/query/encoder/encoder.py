@@ -17,14 +17,14 @@ import numpy as np
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import Arrays, open_encoder_files, read_only
 from sparcode.jit.addresses import plain_address, status_address
+from sparcode.quantize.nearest import Books, prepare_books
 from sparcode.query.encoder import kinds
-from sparcode.query.encoder.codes import prepare_books, product_codes, residual_codes
-from sparcode.query.encoder.math import finish
+from sparcode.query.encoder.codes import nearest_codes
+from sparcode.query.encoder.finish import finish
 from sparcode.query.encoder.sasrec import prepare, sasrec_states
-from sparcode.query.encoder.screen import Screen, prepare_screen
 from sparcode.query.encoder.shapes import INTERESTS, checked_sizes, tokenizer_shapes
 from sparcode.query.encoder.state import MEMORIES, EncoderState
-from sparcode.query.spec_values import count_of
+from sparcode.spec_values import count_of
 from sparcode.types import Queries
 
 _PREFIX = "tokenizer."
@@ -167,16 +167,11 @@ class Encoder:
         return self._books is not None
 
     @property
-    def books(self) -> tuple[Any, ...]:
-        """Arguments of the quantizing kernels between tokens and codes: books (M, width, N) first; None: no screen."""
+    def books(self) -> Books:
+        """The codebooks as ``codes.nearest_codes`` takes them; raises QueryError where there are none."""
         if self._books is None:
             raise QueryError("this encoder has no codebooks; it belongs to an unquantised model")
-        return self._books, self._book_norms, *self._screen
-
-    @property
-    def has_product_codes(self) -> bool:
-        """Whether a code quantises parts of a token; otherwise each book what the others leave."""
-        return self._quantize is product_codes
+        return self._books
 
     def codes(self, tokens: np.ndarray, probes: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return the nearest composite codes of ``tokens`` (B, K_u, d): codes (B, K_u, P, M) uint16, best first,
@@ -194,14 +189,14 @@ class Encoder:
         batch, heads, width = tokens.shape
         if width != self.width:
             raise QueryError(f"tokens have width {width}, the codebooks {self.width}")
-        count, _, words = self._books.shape
+        count, _, words = self._books.words.shape
         wide = min(probes, words**count)
         codes = np.empty((batch, heads, wide, count), np.uint16)
         distances = np.empty((batch, heads, wide), np.float32)
         ready = np.ascontiguousarray(tokens, dtype=np.float32)
         # Numba compiles a kernel anew for read-only arguments; copying such tokens is far cheaper.
         ready = ready if ready.flags.writeable else ready.copy()
-        self._quantize(ready, self._books, self._book_norms, *self._screen, codes, distances)
+        nearest_codes(ready, self._books, codes, distances)
         return codes, distances
 
     def _encode(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
@@ -276,10 +271,7 @@ class Encoder:
         return feature_weight, part["head.weight"].T, part["head.bias"]
 
     def _load_books(self, quantizer: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray], source: str) -> None:
-        self._books: np.ndarray | None = None
-        self._screen: Screen
-        self._book_norms = np.zeros((0, 0), np.float32)
-        self._quantize: Callable[..., Any] = product_codes
+        self._books: Books | None = None
         if quantizer is None:
             return
         count, words = count_of(quantizer, "books", 1, 64), count_of(quantizer, "codewords", 1, 1 << 16)
@@ -287,9 +279,7 @@ class Encoder:
         if product and self.width % count:
             raise CorruptIndexError(f"{source}: width {self.width} does not split into {count} sub-codebooks")
         _check(source, "codebooks", arrays["codebooks"], (count, words, self.width // count if product else self.width))
-        self._books, self._book_norms = prepare_books(arrays["codebooks"])
-        self._screen = prepare_screen(arrays["codebooks"])
-        self._quantize = product_codes if product else residual_codes
+        self._books = prepare_books(arrays["codebooks"], residual=not product)
 
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.index.arrays import Arrays
-from sparcode.jit import contracted
-from sparcode.query.encoder.math import (
+from sparcode.arithmetic import (
     add_product,
     affine,
     affine_relu,
@@ -29,6 +27,8 @@ from sparcode.query.encoder.math import (
     softmax_in_place,
     tanh_in_place,
 )
+from sparcode.index.arrays import Arrays
+from sparcode.jit import contracted
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)

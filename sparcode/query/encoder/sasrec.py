@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcode.index.arrays import Arrays
-from sparcode.jit import contracted
-from sparcode.query.encoder.math import (
+from sparcode.arithmetic import (
     add_product,
     add_products,
     affine,
@@ -33,6 +31,8 @@ from sparcode.query.encoder.math import (
     layer_norm,
     softmax_in_place,
 )
+from sparcode.index.arrays import Arrays
+from sparcode.jit import contracted
 
 QUERY, KEY_ROWS, KEY, VALUE, OUT = range(5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sparcode.query.spec_values import count_of, number_of
+from sparcode.spec_values import count_of, number_of
 
 Shapes = dict[str, tuple[int, ...]]
 

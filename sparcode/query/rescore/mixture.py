@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sparcode.arithmetic import affine, dot, exp32
 from sparcode.jit import contracted
-from sparcode.query.encoder.math import affine, dot, exp32
 
 TILE = 64
 _ZERO = np.float32(0.0)

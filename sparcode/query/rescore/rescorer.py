@@ -27,7 +27,7 @@ from sparcode.query.rescore.dot import dot_candidates
 from sparcode.query.rescore.item_vectors import decoded, item_row, open_items, vector_length
 from sparcode.query.rescore.mixture import Mixture, mixture_shapes
 from sparcode.query.rescore.weights import Perceptron, ScorerWeights
-from sparcode.query.spec_values import choice_of, count_of, number_of
+from sparcode.spec_values import choice_of, count_of, number_of
 
 KINDS = ("hadamard", "concatenation", "mixture", "dot", "counts")
 ITEM_BLOCK = 4096

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import MissingExtraError
+from sparcode.jit.tiles import LANES
+from sparcode.quantize.nearest import half_distances, nearest_in_panels, panels_of
 from sparcode.quantize.normalize import Normalizer
-from sparcode.query.encoder.codes import half_distances, nearest_words
 from sparcode.semantic_id.codec import BaseCodec, FitContext
 from sparcode.semantic_id.codecs.checks import DEFAULT_SIZE, fitting_size
 
 BLOCK_ROWS = 1024
-PANEL = 512
-"""Codewords that are compared at once: a panel stays in cache while the rows of a block pass."""
-LANES = 16
 VQ_SIZE = 1024
 """Codewords of a VQ-VAE of a large catalogue when nobody says, as ``model.item_autoencoder_options``."""
 
@@ -42,7 +40,7 @@ class AutoencoderCodec(BaseCodec):
         self._books = [self._arrays[f"codebook.{number}"] for number in range(len(self.sizes))]
         self._skip = self._arrays.get("skip")
         self._check()
-        self._panels = [_panels(book) for book in self._books]
+        self._panels = [panels_of(book) for book in self._books]
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
         """Return codes (n, L) int32 of vectors (n, d): the nearest codeword of each codebook in turn."""
@@ -51,7 +49,7 @@ class AutoencoderCodec(BaseCodec):
         for start in range(0, len(vectors), BLOCK_ROWS):
             rest = self.latents(vectors[start : start + BLOCK_ROWS])
             for digit, panels in enumerate(self._panels):
-                found = _nearest(rest, panels)
+                found = nearest_in_panels(rest, panels)
                 codes[start : start + BLOCK_ROWS, digit] = found
                 rest -= self._books[digit][found]
         return codes
@@ -151,28 +149,8 @@ def _mlp(x: np.ndarray, layers: Layers) -> np.ndarray:
     return x
 
 
-def _panels(book: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return transposed parts (w, <= PANEL) of a codebook and their half squared norms."""
-    parts = [book[start : start + PANEL] for start in range(0, len(book), PANEL)]
-    return [(np.ascontiguousarray(part.T), _squares(part) / np.float32(2)) for part in parts]
-
-
 def _squares(rows: np.ndarray) -> np.ndarray:
     return np.square(rows, dtype=np.float64).sum(1).astype(np.float32)
-
-
-def _nearest(rest: np.ndarray, panels: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return the nearest codeword (n,) int64, ties to the smaller number."""
-    rows = len(rest)
-    least, words = np.empty((rows, LANES), np.float32), np.empty((rows, LANES), np.int32)
-    best, found = np.full((rows, 1), np.inf, np.float32), np.zeros((rows, 1), np.int64)
-    kept, indices = np.empty((rows, 1), np.float32), np.empty((rows, 1), np.int64)
-    for number, (book, norms) in enumerate(panels):
-        nearest_words(rest, book, norms, least, words, indices, kept)
-        closer = kept < best
-        found[closer] = indices[closer] + number * PANEL
-        best[closer] = kept[closer]
-    return found[:, 0]
 
 
 def fit_rq_vae(vectors: np.ndarray, *, seed: int, options: dict[str, Any], context: FitContext) -> AutoencoderCodec:

@@ -12,17 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparcode import arithmetic as encoder_math
+from sparcode.arithmetic import add_product, add_products
 from sparcode.config import ModelConfig
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import export_encoder, write_arrays
 from sparcode.model.tokenizers import Tokenizer, build_tokenizer
+from sparcode.quantize import nearest as quantize_nearest
+from sparcode.quantize.nearest import prepare_books
 from sparcode.query.encoder import codes as encoder_codes
 from sparcode.query.encoder import kinds as encoder_kinds
-from sparcode.query.encoder import math as encoder_math
 from sparcode.query.encoder import sasrec as encoder_sasrec
-from sparcode.query.encoder.codes import prepare_books
 from sparcode.query.encoder.encoder import Encoder
-from sparcode.query.encoder.math import add_product, add_products
 from sparcode.types import Queries
 
 KINDS = ["sasrec", "gru4rec", "dnn", "self-attentive", "capsule"]
@@ -264,7 +265,7 @@ def plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every kernel as ordinary Python: the same source, without the compiler."""
     from sparcode.query.encoder import encoder
 
-    modules = (encoder_math, encoder_kinds, encoder_sasrec, encoder_codes, encoder)
+    modules = (encoder_math, quantize_nearest, encoder_kinds, encoder_sasrec, encoder_codes, encoder)
     for module in modules:
         for name, value in list(vars(module).items()):
             if hasattr(value, "py_func"):
@@ -290,7 +291,7 @@ def test_compiled_and_plain_kernels_agree(kind: str, request: pytest.FixtureRequ
 
 
 def test_prepared_books_hold_half_squared_norms() -> None:
-    books, norms = prepare_books(np.array([[[3.0, 4.0], [0.0, 2.0]]], np.float32))
+    books, norms, *_ = prepare_books(np.array([[[3.0, 4.0], [0.0, 2.0]]], np.float32))
     np.testing.assert_array_equal(norms, [[12.5, 2.0]])
     np.testing.assert_array_equal(books, [[[3.0, 0.0], [4.0, 2.0]]])
 

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcode.query.encoder import screen as encoder_screen
+from sparcode.quantize import nearest as module
+from sparcode.quantize.nearest import LANES, Scratch, Screen, bounds, prepare_screen, screened
 from sparcode.query.encoder.encoder import Encoder
-from sparcode.query.encoder.screen import LANES, bounds, prepare_screen, screened
 from tests.jit.test_tiles import in_order
 from tests.query.encoder.test_encoder import WIDTH, Pair
 
 
 @pytest.fixture(autouse=True)
 def small_books_are_screened(monkeypatch):
-    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", LANES)
-    monkeypatch.setattr(encoder_screen, "LEAST_WIDTH", 8)
+    monkeypatch.setattr(module, "LEAST_WORDS", LANES)
+    monkeypatch.setattr(module, "LEAST_WIDTH", 8)
 
 
 def books_of(rng: np.random.Generator, kind: str, words: int, width: int) -> np.ndarray:
@@ -27,15 +27,23 @@ def books_of(rng: np.random.Generator, kind: str, words: int, width: int) -> np.
     return (rng.normal(size=(1, words, width)) * spread).astype(np.float32)
 
 
+def first(screen: Screen) -> Screen:
+    """Return the screen of the first of several books."""
+    return Screen(*(part[0] for part in screen))
+
+
+def scratch_of(rows, words, width):
+    return Scratch(
+        np.empty((rows, words), np.float32), np.empty((rows, LANES), np.float32), np.empty((rows, LANES), np.int32),
+        np.empty((rows, width), np.float32),
+    )  # fmt: skip
+
+
 def search(screen, book, x, count):
     """Return indices and distances (R, count) of the nearest codewords of rows (R, width)."""
     rows = len(x)
-    values, turned = np.empty((rows, len(book)), np.float32), np.empty(x.shape, np.float32)
     indices, kept = np.empty((rows, count), np.int64), np.empty((rows, count), np.float32)
-    screened(
-        x, screen.turns[0], screen.leading[0], screen.rests[0], screen.rows[0], screen.longest[0], norms_of(book),
-        values, turned, np.empty((rows, LANES), np.float32), np.empty((rows, LANES), np.int32), indices, kept,
-    )  # fmt: skip
+    screened(x, norms_of(book), first(screen), scratch_of(rows, *book.shape), indices, kept)
     return indices, kept
 
 
@@ -70,16 +78,13 @@ def test_bounds_lie_below_and_hold_few_dimensions():
     screen = prepare_screen(books)
     assert screen.leading.shape == (1, 8, 300)
     norms = norms_of(books[0])
-    values, x = np.empty((3, 300), np.float32), rng.normal(size=(3, 24)).astype(np.float32)
-    least, places = np.empty((3, LANES), np.float32), np.empty((3, LANES), np.int32)
-    bounds(
-        x, screen.turns[0], screen.leading[0], screen.rests[0], norms, values, np.empty((3, 24), np.float32), least,
-        places,
-    )  # fmt: skip
+    x, scratch = rng.normal(size=(3, 24)).astype(np.float32), scratch_of(3, 300, 24)
+    bounds(x, norms, first(screen), scratch)
+    values = scratch.values
     exact = norms - x @ books[0].T
     assert (values <= exact + 1e-4).all()
     assert (values > exact.min(1, keepdims=True)).mean() > 0.5, "a screen that lets most through does not pay"
-    np.testing.assert_array_equal(np.take_along_axis(values, places.astype(np.int64), 1), least)
+    np.testing.assert_array_equal(np.take_along_axis(values, scratch.places.astype(np.int64), 1), scratch.least)
 
 
 @pytest.mark.parametrize("kind", ["product", "residual"])
@@ -91,22 +96,22 @@ def test_an_encoder_gives_the_same_codes_with_and_without_a_screen(kind, probes,
     spec = pair.spec | {"quantizer": {"kind": kind, "books": 2, "codewords": 50}}
     tokens = rng.normal(size=(40, 1, width)).astype(np.float32)
     found = Encoder(spec, pair.arrays | {"codebooks": books}).codes(tokens, probes)
-    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 51)
+    monkeypatch.setattr(module, "LEAST_WORDS", 51)
     expected = Encoder(spec, pair.arrays | {"codebooks": books}).codes(tokens, probes)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_small_books_have_no_screen(monkeypatch):
-    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", 100)
-    assert all(part is None for part in prepare_screen(np.ones((2, 99, 8), np.float32)))
+    monkeypatch.setattr(module, "LEAST_WORDS", 100)
+    assert prepare_screen(np.ones((2, 99, 8), np.float32)) is None
 
 
 @pytest.mark.parametrize("kind", ["product", "residual"])
 @pytest.mark.parametrize("probes", [1, 3])
 @pytest.mark.parametrize("least", [LANES, 1000])
 def test_tokens_that_are_not_numbers_get_codes_of_the_book(kind, probes, least, monkeypatch):
-    monkeypatch.setattr(encoder_screen, "LEAST_WORDS", least)
+    monkeypatch.setattr(module, "LEAST_WORDS", least)
     pair, width = Pair("dnn"), WIDTH
     books = np.ones((1, 50, width), np.float32)
     spec = pair.spec | {"quantizer": {"kind": kind, "books": 1, "codewords": 50}}
