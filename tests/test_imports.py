@@ -17,7 +17,8 @@ HEAVY = {"torch", "lark", "numpy", "scipy", "pyarrow", "numba", "faiss", "pydant
 PEERS = {"bm25s", "faiss", "hnswlib", "scann", "seismic", "usearch"}
 TRAINING_ONLY = {*PEERS, "torch", "matplotlib", "onnx", "onnxruntime", "optuna", "pandas", "polars", "sklearn"}
 
-GROUND = {"types", "errors", "wording", "config", "seeding", "files", "folders", "locks", "progress", "threads"}
+GROUND = {"types", "errors", "wording", "config", "seeding", "spec_values"}
+GROUND |= {"files", "folders", "locks", "progress", "threads"}
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "config_keys": {"config", "errors"},

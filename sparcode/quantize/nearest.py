@@ -127,17 +127,19 @@ def nearest_in_panels(x: np.ndarray, panels: list[Books]) -> np.ndarray:
     scratch = Scratch(none, np.empty((rows, LANES), np.float32), np.empty((rows, LANES), np.int32), none)
     best, found = np.full((rows, 1), np.inf, np.float32), np.zeros((rows, 1), np.int64)
     kept, indices = np.empty((rows, 1), np.float32), np.empty((rows, 1), np.int64)
-    for number, panel in enumerate(panels):
+    first = 0
+    for panel in panels:
         nearest_words(x, panel.words[0], panel.norms[0], scratch, indices, kept)
         closer = kept < best
-        found[closer] = indices[closer] + number * PANEL
+        found[closer] = indices[closer] + first
         best[closer] = kept[closer]
+        first += panel.words.shape[2]
     return found[:, 0]
 
 
 @contracted
 def make_scratch(rows, books, screen, keep_all):
-    """Return the scratch of searches of up to ``rows`` rows; ``keep_all``: whether P > 1. ``screen``: that of the books."""
+    """Return room for searches of up to ``rows`` rows; ``keep_all``: whether P > 1; ``screen``: ``books.screen``."""
     width, size = books.words.shape[1:]
     values = np.empty((rows, size if keep_all or screen is not None else 0), np.float32)
     rotated = np.empty((rows, width if screen is not None else 0), np.float32)

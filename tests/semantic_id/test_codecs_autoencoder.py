@@ -13,6 +13,7 @@ from sparcode.errors import DataError, MissingExtraError, QueryError
 from sparcode.index.arrays import read_arrays, write_arrays
 from sparcode.model.item_autoencoder import ItemAutoencoder
 from sparcode.model.item_autoencoder_options import read_options
+from sparcode.quantize import nearest
 from sparcode.quantize.normalize import fit_normalizer
 from sparcode.semantic_id.codec import FitContext
 from sparcode.semantic_id.codecs import autoencoder
@@ -85,8 +86,8 @@ def test_the_batch_changes_nothing_bit_for_bit(case, monkeypatch):
         assert np.array_equal(np.vstack([codec.latents(part) for part in parts]), latents)
         assert np.array_equal(np.vstack([codec.encode(part) for part in parts]), codes)
         assert np.array_equal(np.vstack([codec.decode(codec.encode(part)) for part in parts]), decoded)
-    for name, value in (("BLOCK_ROWS", 5), ("PANEL", 16)):
-        monkeypatch.setattr(autoencoder, name, value)
+    for module, name, value in ((autoencoder, "BLOCK_ROWS", 5), (nearest, "PANEL", 16)):
+        monkeypatch.setattr(module, name, value)
     again = open_codec(codec.spec(), codec.arrays())
     assert np.array_equal(again.encode(x), codes)
     assert np.array_equal(again.last_digit_costs(x, codes), costs)

@@ -103,7 +103,7 @@ def copy_words(codes, m, prefixes):
 
 @contracted
 def product_codes(tokens, books, screen, codes, distances):
-    """``nearest_codes`` of rows: ``tokens`` (X, width), ``codes`` (X, P, M), ``distances`` (X, P), each book its part."""
+    """``nearest_codes`` of rows: ``tokens`` (X, width), ``codes`` (X, P, M), ``distances`` (X, P)."""
     total, (probes, count) = tokens.shape[0], codes.shape[1:]
     width, size = books.words.shape[1:]
     rows = max(1, min(total, ROWS))
