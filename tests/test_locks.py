@@ -88,3 +88,22 @@ def test_patience_waits_for_the_holder(tmp_path: Path, monkeypatch: pytest.Monke
     with locked(path, "busy", patience=600):
         assert path.exists()
     assert not held
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removes the file when it ends; who had opened it just before would lock what nobody else sees."""
+    path, taken = tmp_path / "lock", []
+
+    def late(place: Path) -> int:
+        descriptor = lock_file(place)
+        if not taken:
+            place.unlink()
+            place.touch()  # the next process has made it anew
+        taken.append(descriptor)
+        return descriptor
+
+    monkeypatch.setattr("sparcode.locks.lock_file", late)
+    with locked(path, "busy"):
+        assert len(taken) == 2
+        with pytest.raises(BlockingIOError):
+            lock_file(path)

@@ -41,6 +41,15 @@ def test_only_exact_duplicates_go() -> None:
     assert summary["dropped"] == {"where": 0, "duplicates": 2}
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float32(), pa.float64()])
+def test_the_least_rating_is_kept_itself(kind: pa.DataType) -> None:
+    ratings = pa.array([3, 4, 5, None, 4], kind)
+    table = pa.table({"user": list("abcda"), "item": range(5), "time": range(5), "rating": ratings})
+    events, summary = clean(table, DataConfig(min_rating=4))
+    assert _rows(events) == [("a", 4, 4), ("b", 1, 1), ("c", 2, 2)]
+    assert summary["dropped"]["min_rating"] == 2
+
+
 def test_where_and_rating_are_counted() -> None:
     rows = [("a", 1, 1, 5.0), ("a", 2, 2, 1.0), ("b", 1, 3, None), ("c", 1, 4, 5.0)]
     events, summary = clean(_table(rows), DataConfig(where="user!=c", min_rating=2))

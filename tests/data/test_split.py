@@ -146,6 +146,15 @@ def test_column_without_validation_draws_users() -> None:
     assert all(9 not in history for _, history, _ in _contents(evaluation_set(events, split, TEST)))
 
 
+def test_another_seed_draws_other_validation_users() -> None:
+    rows = [(user, item, item, "train") for user in range(2500) for item in (1, 2)]
+    events = _column_events(rows)
+    drawn = [split_events(events, DataConfig(split_by="column"), seed=seed).part == VALIDATION for seed in (0, 1, 1)]
+    assert [part.sum() for part in drawn] == [1000] * 3
+    assert np.array_equal(drawn[1], drawn[2])
+    assert 300 < (drawn[0] & drawn[1]).sum() < 500  # two in five by chance
+
+
 def test_column_unknown_value() -> None:
     with pytest.raises(DataError, match="split column holds 'holdout'; expected train, valid"):
         split_events(_column_events([(0, 1, 1, "train"), (0, 1, 2, "holdout")]), DataConfig(split_by="column"), seed=0)

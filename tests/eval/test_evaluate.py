@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,21 @@ def test_batches_do_not_change_anything(part: EvaluationSet) -> None:
     assert (whole.calls, pieces.calls) == (1, 6)
     assert first.metrics == second.metrics
     assert first.intervals == second.intervals
+
+
+def test_a_last_batch_of_one_query_is_asked(part: EvaluationSet) -> None:
+    whole = evaluate(Planted(part, PLACES), part, ITEMS)
+    pieces = evaluate(Planted(part, PLACES), part, ITEMS, batch=13)  # 3 times 13 and 1
+    assert pieces.ids.tolist() == whole.ids.tolist()
+    assert pieces.metrics == whole.metrics
+
+
+def test_intervals_are_over_users_with_all_their_queries(part: EvaluationSet) -> None:
+    hits = np.repeat([0, 55], 20)  # one user is always answered well, the other never
+    pair = replace(part, users=np.repeat([7, 8], 20).astype(np.int32))
+    apart, together = (evaluate(Planted(one, hits), one, ITEMS).intervals["recall@10"] for one in (part, pair))
+    assert (together.low, together.high) == (0.0, 1.0)
+    assert 0.3 < apart.low < apart.high < 0.7
 
 
 def test_targets_in_the_history_are_misses_and_counted() -> None:

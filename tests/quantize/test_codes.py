@@ -107,6 +107,16 @@ def test_a_wider_beam_and_refined_books_err_less():
     assert errors[0] > errors[1] > errors[2]
 
 
+def test_every_book_is_fitted_to_what_the_earlier_ones_left():
+    books = residual.fit(VECTORS, [6, 6, 6], seed=0)
+    rest = VECTORS.copy()
+    for book in books:
+        nearest = np.array([nearest_word(x, book) for x in rest])
+        means = np.stack([rest[nearest == word].mean(axis=0) for word in range(6)])
+        np.testing.assert_allclose(means, book, atol=1e-4)
+        rest = rest - book[nearest]
+
+
 def test_refined_books_are_the_least_squares_optimum():
     books = residual.fit(VECTORS, [4, 3], seed=2)
     codes = residual.encode(VECTORS, books, 2)

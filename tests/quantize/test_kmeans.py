@@ -43,6 +43,13 @@ def test_recovers_separated_groups():
     assert found.inertia < 0.1 * len(vectors)
 
 
+@pytest.mark.parametrize("trials", [1, 3])
+def test_another_seed_starts_from_other_rows(trials):
+    vectors = np.random.default_rng(0).normal(size=(200, 3)).astype("f")
+    first, second = (kmeans(vectors, 8, seed=seed, iterations=0, trials=trials).centroids for seed in (0, 1))
+    assert not np.array_equal(np.unique(first, axis=0), np.unique(second, axis=0))
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 12))
 def test_result_is_consistent(seed, clusters):

@@ -77,6 +77,13 @@ def test_scalars_equal_tanh_and_rounding():
     assert error(scalar.decode(codes, fitted)) < 0.5 * error(VECTORS.mean(axis=0))
 
 
+def test_a_coordinate_on_an_edge_is_below_it():
+    edges, values = [np.array([-1, 0, 1], "f")], [np.arange(4, dtype="f")]
+    fitted = scalar.Scalar(np.zeros(1, "f"), np.eye(1, dtype="f"), edges, values)
+    on_or_off = np.array([[-2], [-1], [-0.5], [0], [1], [1.5]], "f")
+    assert scalar.encode(on_or_off, fitted).ravel().tolist() == [0, 0, 1, 1, 2, 3]
+
+
 def test_scalars_use_their_levels_evenly():
     vectors = np.random.default_rng(0).normal(size=(20_000, 3)).astype("f")
     for column in scalar.encode(vectors, scalar.fit(vectors, [8, 6, 4])).T:

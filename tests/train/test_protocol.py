@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from sparcode.build.job import build_index
-from sparcode.config import Config, updated
+from sparcode.config import Config, DataConfig, updated
+from sparcode.data.dataset import load_dataset
 from sparcode.data.synthetic import planted_groups
 from sparcode.data.tables import Tables
-from sparcode.train.run import train_run
+from sparcode.train.defaults import resolve
+from sparcode.train.run import TrainingJob, train_run
 from tests.conftest import TINY_SETTINGS
+from tests.worlds import planted_table, tiny_config
 
 COUNTED = {"loss.popular_share": 0.5, "families.category.enabled": True, "families.segment.enabled": True}
 """What else reads counts of events."""
@@ -114,3 +118,17 @@ def test_validation_selects_and_trains_nothing(world: Tables, tmp_path: Path) ->
     assert learned(found.reports) == learned(plain.reports)
     figures = [[report["ndcg@10"] for report in each.reports] for each in (found, plain)]
     assert all(first != second for first, second in zip(*figures, strict=True)), "the poison must reach validation"
+
+
+def test_items_of_held_out_events_alone_are_unknown_to_training(tmp_path: Path) -> None:
+    table = planted_table()
+    rows = {"user_id": ["held"] * 4, "item_id": [100, 104, 998, 999], "timestamp": [1, 2, 3, 4]}
+    extra = pa.table([pa.array(rows[name], table.schema.field(name).type) for name in table.column_names], table.schema)
+    dataset = load_dataset(pa.concat_tables([table, extra]), DataConfig(), seed=0)
+    job = TrainingJob(tmp_path, resolve(tiny_config(**{"train.epochs": 1}), dataset), torch.device("cpu"))
+    trainer, _ = job.fit("two-tower", dataset)
+    held = dataset.item_ids.to_internal([998, 999])
+    assert trainer.model.items.known[held].sum() == 0
+    drawn, _ = trainer.objective.sampler.draw(torch.zeros(500, 4, dtype=torch.long), torch.ones(500, 4) > 0, 0, 0)
+    assert len(np.unique(drawn)) == dataset.item_count - 2
+    assert not np.isin(drawn, held).any()

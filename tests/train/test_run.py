@@ -212,6 +212,11 @@ def test_training_from_a_file(tmp_path: Path):
     config = tiny_config(**{"train.epochs": 1, "quantizer.warmup": 0.0, "loss.kind": "in-batch"})
     run = train_run(tmp_path / "events.csv", tmp_path / "run", config, baselines=False, progress=False)
     assert run.dataset.item_count == 40
+    (tmp_path / "other.csv").write_bytes((tmp_path / "events.csv").read_bytes())
+    with pytest.raises(RunError, match=r"is trained on .*events\.csv, not on .*other\.csv; use overwrite=True"):
+        train_run(tmp_path / "other.csv", tmp_path / "run", config, resume=True, baselines=False, progress=False)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "events.csv")
+    train_run(tmp_path / "link.csv", tmp_path / "run", config, resume=True, baselines=False, progress=False)
 
 
 def test_too_few_events_are_one_line(tmp_path: Path):
