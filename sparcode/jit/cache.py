@@ -1,4 +1,4 @@
-"""``njit`` with a cache that is right and never stands in the way: what kernels are compiled with.
+"""A cache of compiled kernels that is right and never stands in the way.
 
 numba's own cache looks at one file, so that a kernel which calls one of another file goes on with the old one; it ends
 a start with "cannot cache function" where nothing can be written, and with an EOFError at an entry that was cut. Here
@@ -23,33 +23,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sparcode.errors import SparcodeError
-from sparcode.folders import cache_root, private_folder, temporary_root
-from sparcode.jit.library import SETTINGS, numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
-# Numba promises nothing about these: they are the same in 0.60 and 0.68.
-try:
-    from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
-except ImportError as problem:
-    raise SparcodeError(
-        f"numba {numba.__version__} found, whose cache is another ({problem}); pip install 'numba<0.69'"
-    ) from None
+from sparcode.folders import cache_root, private_folder, temporary_root
+from sparcode.jit.library import SETTINGS
 
 _ROOT = Path(__file__).parent.parent.parent
 # Imports of a module's own level alone: what functions and type checkers import is in no kernel.
 _IMPORTS = re.compile(r"^from (sparcode[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 _log = logging.getLogger(__name__)
-
-
-def njit(function: Any = None, **options: Any) -> Any:
-    """``numba.njit``, whose option ``cache`` keeps entries as this module says."""
-    if function is None:
-        return lambda given: njit(given, **options)
-    kept = options.pop("cache", False)
-    kernel = numba.njit(**options)(function)
-    if kept and os.path.isfile(function.__code__.co_filename):
-        kernel._cache = KernelCache(function)
-    return kernel
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]

@@ -17,9 +17,42 @@ the test for zero that Python asks for would keep loops scalar. ``kernel.py_func
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from sparcode.jit.cache import njit
+from sparcode.jit.library import numba, resting_on_numba
+
+KernelCache: Any = None
+Kernel: Any = None
+with resting_on_numba("cache"):
+    from sparcode.jit.cache import KernelCache
+with resting_on_numba("entries"):
+    from sparcode.jit.entries import Kernel
+
+
+def njit(function: Any = None, **options: Any) -> Any:
+    """``numba.njit``, whose option ``cache`` keeps entries as ``jit.cache`` says, or else numba's own cache.
+
+    Kernels that are called within others are compiled with these, see ``jit.entries``.
+    """
+    if function is None:
+        return lambda given: njit(given, **options)
+    kept = options.pop("cache", False) and os.path.isfile(function.__code__.co_filename)
+    kernel = numba.njit(**options)(function)
+    if Kernel is not None:
+        kernel = Kernel.of(kernel)
+    if kept and KernelCache is not None:
+        kernel._cache = KernelCache(function)
+    elif kept:
+        _keep_as_numba_does(kernel)
+    return kernel
+
+
+def _keep_as_numba_does(kernel: Any) -> None:
+    try:
+        kernel.enable_caching()
+    except RuntimeError:  # no folder can be written
+        return
 
 
 def _decorator(fastmath: Any, inlined: bool = False) -> Any:

@@ -18,7 +18,7 @@ from sparcode import folders
 from sparcode.jit import cache as jit
 
 CALLER = """
-from sparcode.jit.cache import njit
+from sparcode.jit.decorators import njit
 from sparcode.called import factor
 
 @njit(cache=True)
