@@ -9,7 +9,7 @@ Kernels whose sums may be reordered are optimised by themselves all the same, so
 calls them. Who compiles by ``numba.njit`` and calls kernels of ours gets them from numba's own hands.
 """
 
-# mypy: disable-error-code="assignment, attr-defined, has-type, misc, no-any-return, arg-type, operator, call-arg, union-attr"
+# mypy: disable-error-code="assignment, attr-defined, has-type, misc"
 # What numba has inside is typed in part, and not for its users.
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from sparcode.model.tokenizers import Tokenizer, build_tokenizer
 from sparcode.quantize import nearest as quantize_nearest
 from sparcode.quantize.nearest import prepare_books
 from sparcode.query.encoder import codes as encoder_codes
-from sparcode.query.encoder import kinds as encoder_kinds
-from sparcode.query.encoder import sasrec as encoder_sasrec
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.types import Queries
 
@@ -265,8 +264,8 @@ def plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every kernel as ordinary Python: the same source, without the compiler."""
     from sparcode.query.encoder import encoder
 
-    modules = (encoder_math, quantize_nearest, encoder_kinds, encoder_sasrec, encoder_codes, encoder)
-    for module in modules:
+    names = [name for name in sys.modules if name.startswith("sparcode.query.encoder.")]
+    for module in (encoder_math, quantize_nearest, *(sys.modules[name] for name in names)):
         for name, value in list(vars(module).items()):
             if hasattr(value, "py_func"):
                 monkeypatch.setattr(module, name, value.py_func)
