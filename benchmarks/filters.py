@@ -2,7 +2,7 @@
 
 Filters keep about half, a tenth, a hundredth and a thousandth of the items, chosen at random, or by the one condition
 on an attribute whose share is nearest; one more denies a hundred random items. Every query is answered under every
-filter in turn, in one process on one thread, by the path with the least overhead (``Pipeline.recommend_one``); the
+filter in turn, in one process on one thread, by the path with the least overhead (``Pipeline.retrieve``); the
 filter that begins changes. A filter is made once (its cost has a column of its own: the first use of a condition) and
 used for all queries. Answers are checked: eligible items only, no seen item, exactly min(k, eligible) of them.
 
@@ -209,12 +209,9 @@ def latencies(pipeline: Pipeline, queries: Queries, filters: Sequence[Filter], i
 
 def timed(pipeline: Pipeline, queries: Queries, row: int, each: Filter, identity: Row) -> float:
     """Return the microseconds of one query."""
-    history = queries.history(row)
-    features = None if queries.user_features is None else queries.user_features[row]
+    query = queries.slice(row, row + 1)
     started = time.perf_counter_ns()
-    pipeline.recommend_one(
-        history, identity["k"], rescore=identity["rescore"], features=features, allow=each.allow, deny=each.deny
-    )
+    pipeline.retrieve(query, identity["k"], rescore=identity["rescore"], allow=each.allow, deny=each.deny)
     return (time.perf_counter_ns() - started) / 1e3
 
 

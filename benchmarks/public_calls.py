@@ -1,7 +1,7 @@
 """What do the calls that users make cost, beside the compiled call inside them? One process, one thread, in turns.
 
 Every query is one user of the test set, asked by every call in turn; the call that begins changes. Answers are compared
-first. The compiled call (``Pipeline.recommend_one``: internal ids in and out) is no public call: it says what of a call
+first. The compiled call (``Pipeline.retrieve``: internal ids in and out) is no public call: it says what of a call
 is Python. The batch asks all queries in one call; its figure is microseconds a query.
 
     python benchmarks/public_calls.py --run RUN [--queries 500] [--rounds 5] [-k 10] [--out FILE]
@@ -21,8 +21,9 @@ from sparcode.eval.latency import collector_off, taking_turns
 from sparcode.eval.machine import one_thread
 from sparcode.run import Run
 from sparcode.seeding import generator
+from sparcode.types import Queries
 
-COMPILED = "compiled call inside (Pipeline.recommend_one)"
+COMPILED = "compiled call inside (Pipeline.retrieve)"
 RUN_LENGTH = 10
 WARMUP = 20
 
@@ -79,8 +80,9 @@ def calls_of(model: SparCode, users: list[object], k: int) -> dict[str, Callable
     dataset, repeats = model.run.dataset, model.run.config.query.include_seen
     rows = [dataset.serving.row(int(row)) for row in dataset.user_ids.to_internal(users)]
     histories = [dataset.item_ids.to_external(row) for row in rows]
+    queries = [Queries.single(row) for row in rows]
     return {
-        COMPILED: lambda at: model.pipeline.recommend_one(rows[at], k, include_seen=repeats),
+        COMPILED: lambda at: model.pipeline.retrieve(queries[at], k, include_seen=repeats),
         "SparCode.recommend(users=[u])": lambda at: model.recommend(users=[users[at]], k=k),
         "SparCode.recommend(histories=[h])": lambda at: model.recommend(histories=[histories[at]], k=k),
         "SparCode.recommend_items(users=[u])": lambda at: model.recommend_items(users=[users[at]], k=k),

@@ -68,6 +68,13 @@ class Queries:
     user_features: np.ndarray | None = None
     times: np.ndarray | None = None
 
+    @classmethod
+    def single(cls, history: np.ndarray, features: np.ndarray | None = None) -> Queries:
+        """Return one query: ``history`` (m,) int32 internal ids, oldest first; ``features`` (F,) or None."""
+        import numpy as np
+
+        return cls(np.array([0, len(history)], np.int64), history, None if features is None else features[None])
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
 

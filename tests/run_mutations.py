@@ -102,9 +102,9 @@ def use(folder: Path) -> None:
     pipeline = Pipeline.open(folder, verify="none")
     history = np.array([1, 2, 3, 4, 5], np.int32)
     for k in (1, 3, 10, pipeline.item_count):
-        pipeline.recommend_one(history, k)
-        pipeline.recommend_one(history[:0], k)
-        pipeline.recommend_one(history, k, rescore=0)
+        pipeline.retrieve(Queries.single(history), k)
+        pipeline.retrieve(Queries.single(history[:0]), k)
+        pipeline.retrieve(Queries.single(history), k, rescore=0)
     pipeline.retrieve(Queries(np.array([0, 3, 5, 5], np.int64), history), 10)
     open_scorer(run.model_folder)
     open_evidence(run.model_folder, run.config.families.item)

@@ -155,7 +155,6 @@ def test_arrows_inside_the_library(path: Path) -> None:
 
 
 KNOWN_CIRCLES = [
-    {"sparcode.query.answer", "sparcode.query.pipeline"},
     {"sparcode.semantic_id.embedding_files", "sparcode.semantic_id.torch_file"},
 ]
 

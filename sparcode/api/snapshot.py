@@ -193,12 +193,7 @@ class Snapshot:
 
     def _answered(self, queries: Queries, how: Settings) -> Hits:
         found = min(how.k, self.pipeline.item_count)
-        options = how.options()
-        if len(queries) == 1:
-            features = None if queries.user_features is None else queries.user_features[0]
-            hits = self.pipeline.recommend_one(queries.items, found, features=features, **options)
-        else:
-            hits = self.pipeline.retrieve(queries, found, **options)
+        hits = self.pipeline.retrieve(queries, found, **how.options())
         if found == how.k:
             return hits
         beyond = ((0, 0), (0, how.k - found))

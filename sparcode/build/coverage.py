@@ -26,7 +26,6 @@ from sparcode.build.shards import Candidates, cached_scorer, grouped
 from sparcode.errors import CorruptIndexError
 from sparcode.index.arrays import Arrays, read_arrays, write_arrays
 from sparcode.jit import exact
-from sparcode.query.search.best import insert_best
 
 SCORED_AT_ONCE = 1 << 18
 """Scores made before they are searched for the best of each item."""
@@ -161,15 +160,20 @@ def needy_ranges(needs: np.ndarray) -> list[tuple[int, int]]:
 
 @exact
 def take_best(scores, ends, rows, values):
-    """Write of scores (I, C) the best of item i to ``rows`` and ``values`` at ``ends[i]:ends[i + 1]``, best first.
-
-    ``ends`` (I + 1,); at most C places an item.
-    """
+    """Keep of scores (I, C) the best of item i in ``rows`` and ``values`` at ``ends[i]:ends[i + 1]``, best first."""
     for i in range(scores.shape[0]):
         low, high = ends[i], ends[i + 1]
-        count = 0
-        for code in range(scores.shape[1] if low < high else 0):
-            count = insert_best(rows[low:high], values[low:high], count, code, scores[i, code])
+        if low == high:
+            continue
+        for code in range(scores.shape[1]):
+            value = scores[i, code]
+            if rows[high - 1] >= 0 and not value > values[high - 1]:
+                continue
+            place = high - 1
+            while place > low and (rows[place - 1] < 0 or value > values[place - 1]):
+                rows[place], values[place] = rows[place - 1], values[place - 1]
+                place -= 1
+            rows[place], values[place] = code, value
 
 
 def read_cover(blocks: list[CoverBlock], needs: np.ndarray) -> Arrays:

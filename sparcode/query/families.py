@@ -39,13 +39,6 @@ class RowReader(Protocol):
         """Return the lists every query reads."""
         ...
 
-    def read_one(self, history: np.ndarray, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and weights (both int32) of one query, in the order of ``read``.
-
-        ``history``: int32 internal ids, oldest first. ``features``: (F,) dense user features, or None.
-        """
-        ...
-
 
 class ItemReader:
     """Codes = the history's own items, latest first; ``weights``: of the event of age 0, 1, ... (0 = not read)."""
@@ -55,21 +48,10 @@ class ItemReader:
     def __init__(self, first_row: int, weights: Sequence[int]) -> None:
         self.first_row = np.int32(first_row)
         self.weights = np.array(weights, np.int32)
-        self._every_age_read = bool(self.weights.all())
 
     def read(self, queries: Queries) -> Rows:
         """See ``item_rows``."""
         return Rows(*item_rows(queries, self.weights, int(self.first_row)))
-
-    def read_one(self, history: np.ndarray, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of the last events and their weights."""
-        if not len(self.weights):
-            return NO_ROWS, NO_ROWS
-        rows = history[-len(self.weights) :][::-1] + self.first_row
-        weights = self.weights[: len(rows)]
-        if self._every_age_read:
-            return rows, weights
-        return rows[weights > 0], weights[weights > 0]
 
 
 class CategoryReader:
@@ -98,13 +80,6 @@ class CategoryReader:
         rows = (cells % max(self.word_count, 1)).astype(np.int32) + self.first_row
         return Rows(rows, sums, indptr.astype(np.int64))
 
-    def read_one(self, history: np.ndarray, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of the words of one history and their weights added up."""
-        items, weights = self._events.read_one(history, None)
-        event, words = gather_rows(self.indptr, self.words, items)
-        found, sums = _added(words, weights[event])
-        return found.astype(np.int32) + self.first_row, sums
-
 
 class SegmentReader:
     """Codes = the categories of the user, by ascending word: the first ``word_count`` columns of the features, if > 0.
@@ -127,14 +102,6 @@ class SegmentReader:
         query, word = np.nonzero(held)
         indptr = np.concatenate([[0], np.cumsum(held.sum(axis=1))]).astype(np.int64)
         return Rows(word.astype(np.int32) + self.first_row, weights[query], indptr)
-
-    def read_one(self, history: np.ndarray, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of the words of one user."""
-        weight = self.weight if len(history) else max(self.weight, 1)
-        if features is None or not weight:
-            return NO_ROWS, NO_ROWS
-        rows = np.flatnonzero(self._words(features) > 0).astype(np.int32) + self.first_row
-        return rows, np.full(len(rows), weight, np.int32)
 
     def _words(self, features: np.ndarray) -> np.ndarray:
         if features.shape[-1] < self.word_count:

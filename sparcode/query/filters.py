@@ -139,7 +139,7 @@ class PopularItems:
 
         Each row leaves out what it holds already and, unless ``include_seen``, its query's history. Writes ``hits``.
         """
-        short = np.flatnonzero((hits.ids == NO_ITEM).any(axis=1))
+        short = np.flatnonzero(hits.ids[:, -1] == NO_ITEM)
         if not len(short):
             return hits
         longest = 0 if include_seen else int((queries.indptr[short + 1] - queries.indptr[short]).max())

@@ -5,7 +5,6 @@ Internal ids only. Every stage is a method of its own, so that benchmarks time w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from sparcode.errors import IndexMismatchError, QueryError
 from sparcode.index.arrays import read_arrays
 from sparcode.index.layout import Index
 from sparcode.query.agreement import check_agreement, check_parts
-from sparcode.query.answer import OneQuery, Rescoring
+from sparcode.query.answerer import Answerer, Parts
 from sparcode.query.codes import CodeResolver
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.explain import explain as explain_rows
@@ -26,31 +25,9 @@ from sparcode.query.rescore.rescorer import Rescorer
 from sparcode.query.search.searcher import Searcher
 from sparcode.query.search.searcher import open as open_searcher
 from sparcode.query.settings import QuerySettings
+from sparcode.query.state import Candidates, QueryState, check_items
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
-
-
-@dataclass(frozen=True)
-class QueryState:
-    """Encoded queries: tokens (B, K_u, d), ``known`` (B,) (the encoder had something to read), and the posting
-    lists to read as CSR ``rows``/``weights`` by ``indptr`` (B + 1,); of query b the lists from
-    ``item_start[b]`` on are evidence: those of all families but the learned one."""
-
-    queries: Queries
-    tokens: np.ndarray
-    known: np.ndarray
-    rows: np.ndarray
-    weights: np.ndarray
-    indptr: np.ndarray
-    item_start: np.ndarray
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Best items of each query by cached sums: ids (B, R) int32 padded with -1, sums (B, R) uint32."""
-
-    ids: np.ndarray
-    sums: np.ndarray
 
 
 class Pipeline:
@@ -147,100 +124,42 @@ class Pipeline:
             family = index.family("segment")
             readers.append(SegmentReader(family.first_row, family.rows, settings.segment_weight))
         self._readers = tuple(readers)
-        self.rescoring = Rescoring(self.searcher, self.rescorer, settings)
-        self._fast = OneQuery.of(self)
+        known = self.resolver is None or self.resolver.table is not None
+        encodes = self.encoder.has_books and known and all(isinstance(each, ItemReader) for each in readers)
+        parts = Parts(self.encoder, self.resolver, self.searcher, self.rescorer, settings, self.item_first_row)
+        self._answerer = Answerer(parts, encodes)
 
     def retrieve(
         self, queries: Queries, k: int, *, rescore: int | None = None, include_seen: bool = False,
         allow: np.ndarray | ItemSet | None = None, deny: np.ndarray | ItemSet | None = None,
+        tokens: np.ndarray | None = None, threads: int = 1,
     ) -> Hits:  # fmt: skip
         """Answer a batch: min(k, eligible) items each, best first, filled by popularity where lists run out.
 
         ``rescore``: R candidates rescored exactly (at least k; 0 = cached sums only; None = the run's default).
         ``allow``, ``deny``: (n,) bool, or sets, which know what a mask must be read for; when they leave no more than
-        R items, all of these are rescored, whether a list holds them or not. Raises QueryError on a bad k, bad masks
-        or unknown items.
+        R items, all of these are rescored, whether a list holds them or not. ``tokens`` (B, K_u, d) of the encoder,
+        where they are known already. The answer does not depend on ``threads``. Raises QueryError on a bad k, bad
+        masks or unknown items.
         """
-        depth, eligible = self._depth(k, rescore), Eligible.of(self.item_count, allow, deny)
-        state = self.encode(queries)
-        few = eligible.at_most(depth) if depth else None
-        if few is not None:
-            candidates = self._all_of(state, few, include_seen)
-        else:
-            candidates = self.search(
-                state, max(k, depth), include_seen=include_seen, allow=eligible.allowed, deny=eligible.denied
-            )
-        hits = self.rescore(state, candidates, k) if depth else self._by_sums(candidates, k)
-        return self.popular.fill(hits, queries, eligible, include_seen=include_seen)
-
-    def recommend_one(
-        self, history: np.ndarray, k: int, *, rescore: int | None = None, include_seen: bool = False,
-        features: np.ndarray | None = None, allow: np.ndarray | ItemSet | None = None,
-        deny: np.ndarray | ItemSet | None = None,
-    ) -> Hits:  # fmt: skip
-        """Answer one query (history: int32 internal ids, oldest first) by the path with the least overhead."""
         depth, eligible = self._depth(k, rescore), self._every
         if allow is not None or deny is not None:
             eligible = Eligible.of(self.item_count, allow, deny)
-        hits = self._in_one_call(history, k, depth, include_seen, features, eligible)
-        if hits is None:
-            ids, scores = self._by_stages(history, k, depth, include_seen, features, eligible)
-            hits = Hits(_padded(ids[None, :k], k, NO_ITEM), _padded(scores[None, :k].astype(np.float32), k, -np.inf))
-        if hits.ids[0, -1] != NO_ITEM:
-            return hits
-        one = Queries(np.array([0, len(history)], np.int64), history)
-        return self.popular.fill(hits, one, eligible, include_seen=include_seen)
-
-    def _in_one_call(
-        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None,
-        eligible: Eligible,
-    ) -> Hits | None:  # fmt: skip
-        """Return the answers of one query from one compiled call, None where it needs the stages."""
-        if self._fast is None or not len(history) or not self._fast.serves(k, depth):
-            return None
-        few = eligible.at_most(depth) if depth else None
-        found = self._fast.best(history, features, k, depth, include_seen, eligible.allowed, eligible.denied, few)
-        return None if found is None else Hits(*found)
-
-    def _by_stages(
-        self, history: np.ndarray, k: int, depth: int, include_seen: bool, features: np.ndarray | None,
-        eligible: Eligible,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Return ids and scores of one query, best first, stage by stage."""
-        tokens, rows, weights, first_item = self.encode_one(history, features)
-        seen = None if include_seen else history
-        few = eligible.at_most(depth) if depth else None
-        if few is not None:
-            ids, sums = self._all_of_one(few, rows, weights, seen, reads=tokens is not None or len(rows) > 0)
+        if tokens is None and self._answerer.encodes:
+            hits = self._answerer.histories(queries, k, depth, not include_seen, eligible, threads)
         else:
-            ids, sums = self.searcher.search_one(rows, weights, max(k, depth), seen, eligible.allowed, eligible.denied)
-        if not depth:
-            return ids, sums * np.float32(self.searcher.scale)
-        return self.rescore_one(tokens, rows, weights, first_item, ids, sums)
+            state = self.encode(queries, tokens)
+            hits = self._answerer.encoded(state, k, depth, not include_seen, eligible, threads)
+        return self.popular.fill(hits, queries, eligible, include_seen=include_seen)
 
     def encode(self, queries: Queries, tokens: np.ndarray | None = None) -> QueryState:
         """Turn queries into tokens and posting lists; ``tokens`` (B, K_u, d) are computed unless they are given."""
-        self._check(queries)
+        check_items(queries, self.item_count)
         tokens = self.encoder.tokens(queries) if tokens is None else tokens
         known = self.encoder.has_tokens(queries)
         learned = self._learned(tokens, known)
         rows = concatenated([learned, *(reader.read(queries) for reader in self._readers)])
         return QueryState(queries, tokens, known, *rows, rows.indptr[:-1] + np.diff(learned.indptr))
-
-    def encode_one(
-        self, history: np.ndarray, features: np.ndarray | None = None
-    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, int]:
-        """Return tokens (K_u, d) or None, rows, weights, and the place of the first list of evidence, of one query."""
-        parts = [reader.read_one(history, features) for reader in self._readers]
-        if not len(history) and not (features is not None and self.encoder.feature_width and np.any(features)):
-            return None, *_joined(parts), 0
-        tokens = self.encoder.encode_one(history, features)
-        if self.resolver is None or not self.settings.learned_weight:
-            return tokens, *_joined(parts), 0
-        codes = self.encoder.codes(tokens[None], self.settings.probes)[0]
-        learned = self.resolver.rows(codes).ravel()
-        parts.insert(0, (learned, np.full(len(learned), self.settings.learned_weight, np.int32)))
-        return tokens, *_joined(parts), len(learned)
 
     def search(
         self, state: QueryState, k: int, *, include_seen: bool = False, allow: np.ndarray | None = None,
@@ -255,53 +174,19 @@ class Pipeline:
         )  # fmt: skip
         return Candidates(result.ids, result.sums)
 
-    def _all_of(self, state: QueryState, items: np.ndarray, include_seen: bool) -> Candidates:
-        """Return ``items`` (R,) as the candidates of every query that reads anything, less its own history."""
-        ids = np.full((len(state.queries), len(items)), NO_ITEM, np.int32)
-        sums = np.zeros(ids.shape, np.uint32)
-        for row in range(len(ids)):
-            low, high = state.indptr[row], state.indptr[row + 1]
-            seen = None if include_seen else state.queries.history(row)
-            reads = bool(state.known[row]) or low < high
-            own, found = self._all_of_one(items, state.rows[low:high], state.weights[low:high], seen, reads=reads)
-            ids[row, : len(own)], sums[row, : len(own)] = own, found
-        return Candidates(ids, sums)
-
-    def _all_of_one(
-        self, items: np.ndarray, rows: np.ndarray, weights: np.ndarray, seen: np.ndarray | None, *, reads: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``items`` less ``seen``, and their cached sums; nothing when the query reads nothing."""
-        items = items[:0] if not reads else items if seen is None else items[~np.isin(items, seen)]
-        return items, self.searcher.sums_of(rows, weights, items)
-
     def rescore(self, state: QueryState, candidates: Candidates, k: int) -> Hits:
-        """Score the candidates exactly and keep the best k of each query."""
-        count = len(candidates.ids)
-        ids = np.full((count, k), NO_ITEM, np.int32)
-        scores = np.full((count, k), -np.inf, np.float32)
-        compiled = self.rescoring.fits(k, candidates.ids.shape[1])
-        if compiled:
-            self.rescoring.batch(state, candidates, Hits(ids, scores))
-        for row in np.flatnonzero(~state.known) if compiled else range(count):
-            held = candidates.ids[row] != NO_ITEM
-            found, sums = candidates.ids[row][held], candidates.sums[row][held]
-            low, high, first = state.indptr[row], state.indptr[row + 1], state.item_start[row]
+        """Score the candidates exactly and keep the best k of each query, in numpy: the reference of ``retrieve``."""
+        ids = np.full((len(candidates.ids), k), NO_ITEM, np.int32)
+        scores = np.full(ids.shape, -np.inf, np.float32)
+        for row, found in enumerate(candidates.ids):
+            held = found != NO_ITEM
+            first, high = state.item_start[row], state.indptr[row + 1]
             tokens = state.tokens[row] if state.known[row] else None
-            best, values = self.rescore_one(
-                tokens, state.rows[low:high], state.weights[low:high], int(first - low), found, sums
-            )
-            size = min(k, len(best))
-            ids[row, :size], scores[row, :size] = best[:size], values[:size]
+            evidence = state.rows[first:high], state.weights[first:high]
+            values = self._exact(tokens, *evidence, found[held], candidates.sums[row][held])
+            order = np.lexsort((found[held], -values))[:k]
+            ids[row, : len(order)], scores[row, : len(order)] = found[order], values[order]
         return Hits(ids, scores)
-
-    def rescore_one(
-        self, tokens: np.ndarray | None, rows: np.ndarray, weights: np.ndarray, first_item: int, ids: np.ndarray,
-        sums: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Return candidates ``ids`` (with their cached ``sums``) of one query by exact score, and the scores."""
-        scores = self._exact(tokens, rows[first_item:], weights[first_item:], ids, sums)
-        order = np.lexsort((ids, -scores))
-        return ids[order], scores[order]
 
     def retrieve_exhaustive(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
         """Rank all n items by the exact score: ``retrieve`` with R = n, were every item in some list. Slow."""
@@ -369,12 +254,6 @@ class Pipeline:
         kept = rows[known].ravel().astype(np.int32, copy=False)
         return Rows(kept, np.full(len(kept), self.settings.learned_weight, np.int32), indptr)
 
-    def _by_sums(self, candidates: Candidates, k: int) -> Hits:
-        ids = candidates.ids[:, :k]
-        scores = candidates.sums[:, :k] * np.float32(self.searcher.scale)
-        scores = np.where(ids == NO_ITEM, np.float32(-np.inf), scores).astype(np.float32)
-        return Hits(_padded(ids, k, NO_ITEM), _padded(scores, k, -np.inf))
-
     def _depth(self, k: int, rescore: int | None) -> int:
         if k < 1:
             raise QueryError(f"k is {k}; expected at least 1")
@@ -382,11 +261,6 @@ class Pipeline:
         if depth < 0:
             raise QueryError(f"rescore is {depth}; expected 0 (cache only) or the number of candidates")
         return max(depth, k) if depth else 0
-
-    def _check(self, queries: Queries) -> None:
-        items = queries.items
-        if len(items) and (items.min() < 0 or items.max() >= self.item_count):
-            raise QueryError(f"a history holds an internal item id outside 0..{self.item_count - 1}")
 
 
 def _reopened(folder: str, verify: str, settings: QuerySettings) -> Pipeline:
@@ -402,20 +276,3 @@ def _item_words(run: Run, index: Index) -> tuple[np.ndarray, np.ndarray] | None:
     if not index.has_family("category"):
         return None
     return read_item_words(run.model_folder / WORD_FILES["category"], index.item_count, index.family("category").rows)
-
-
-def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and weights of one query, family after family."""
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return NO_ROWS, NO_ROWS
-    return np.concatenate([rows for rows, _ in parts]), np.concatenate([weights for _, weights in parts])
-
-
-def _padded(values: np.ndarray, width: int, value: float) -> np.ndarray:
-    if values.shape[1] == width:
-        return np.ascontiguousarray(values)
-    wide = np.full((len(values), width), value, values.dtype)
-    wide[:, : values.shape[1]] = values
-    return wide

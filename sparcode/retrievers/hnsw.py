@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,19 +22,12 @@ from sparcode.errors import MissingExtraError
 from sparcode.jit import exact
 from sparcode.query.search.best import insert_best
 from sparcode.retrievers.exact import QueryEncoder
-from sparcode.retrievers.ranking import Histories, check_request, empty_hits, fill
+from sparcode.retrievers.ranking import check_request, empty_hits, fill
 from sparcode.types import Hits, Queries
 
 LINKS = 32
 EF_CONSTRUCTION = 200
 _SPARE = 2  # results asked for beyond k: items tied at the border are then ordered by id
-
-
-class Found(NamedTuple):
-    """What a graph found for B queries: ``ids`` (B, X), -1 where it found fewer, and inner products ``scores``."""
-
-    ids: np.ndarray
-    scores: np.ndarray
 
 
 class HnswRetriever:
@@ -121,20 +114,20 @@ class HnswRetriever:
         self.prepare()
         ids, scores = empty_hits(len(tokens), k)
         blocked = np.zeros(self.item_count, np.bool_)
-        rows, histories = np.arange(len(tokens)), Histories(indptr, items, exclude)
+        rows = np.arange(len(tokens))
         longest = int(np.diff(indptr).max(initial=0)) if exclude else 0
         fetch = min(self.item_count, k + _SPARE + min(longest, 2 * k))
         while len(rows):
             found = self._fetch(tokens[rows], fetch)
-            done = _keep_unseen(found, rows, known, histories, blocked, ids, scores, fetch)
+            done = _keep_unseen(*found, rows, known, indptr, items, exclude, blocked, ids, scores, fetch)
             rows = rows[~done]
             fetch = min(self.item_count, 2 * fetch)
         return Hits(ids, scores)
 
-    def _fetch(self, tokens: np.ndarray, fetch: int) -> Found:
+    def _fetch(self, tokens: np.ndarray, fetch: int) -> tuple[np.ndarray, np.ndarray]:
         rows, heads, width = tokens.shape
         ids, scores = self._knn(tokens.reshape(rows * heads, width), fetch)
-        return Found(ids.reshape(rows, heads * fetch), scores.reshape(rows, heads * fetch))
+        return ids.reshape(rows, heads * fetch), scores.reshape(rows, heads * fetch)
 
 
 class FaissHnsw(HnswRetriever):
@@ -293,18 +286,27 @@ def _merge_row(found: np.ndarray, values: np.ndarray, blocked: np.ndarray, ids: 
 
 @exact
 def _keep_unseen(
-    found: Found, rows: np.ndarray, known: np.ndarray, histories: Histories, blocked: np.ndarray, ids: np.ndarray,
-    scores: np.ndarray, fetch: int,
-) -> np.ndarray:  # fmt: skip
-    """Write the unseen results of each row; return (rows,) bool: False where more than ``fetch`` have to be fetched."""
+    found: np.ndarray,
+    values: np.ndarray,
+    rows: np.ndarray,
+    known: np.ndarray,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    exclude: bool,
+    blocked: np.ndarray,
+    ids: np.ndarray,
+    scores: np.ndarray,
+    fetch: int,
+) -> np.ndarray:
+    """Write the unseen results of each row; return (rows,) bool: False where more have to be fetched."""
     done = np.ones(len(rows), np.bool_)
     for place in range(len(rows)):
         row = rows[place]
-        history = histories.items[histories.indptr[row] : histories.indptr[row + 1]]
-        if histories.exclude:
+        history = items[indptr[row] : indptr[row + 1]]
+        if exclude:
             for item in history:
                 blocked[item] = True
-        count = _merge_row(found.ids[place], found.scores[place], blocked, ids[row], scores[row]) if known[row] else 0
+        count = _merge_row(found[place], values[place], blocked, ids[row], scores[row]) if known[row] else 0
         if count < ids.shape[1] and known[row] and fetch < len(blocked):
             done[place] = False
         else:

@@ -80,22 +80,14 @@ def _file_bytes(folder: Path, stem: str) -> int:
 
 
 def pipeline_stages(pipeline: Pipeline, k: int, rescore: int) -> Stages:
-    """Return the stages of ``recommend_one``, so that parts and whole are the same path."""
+    """Return the stages in numpy, each a call of its own, and the one compiled call as the whole: it is what users run,
+    and takes less than its stages together."""
     depth = max(k, rescore)
-
-    def retrieve(state: tuple[Any, ...]) -> Any:
-        (_, rows, weights, _), history = state
-        return pipeline.searcher.search_one(rows, weights, depth, history)
-
-    def finish(state: tuple[Any, ...], found: Any) -> Any:
-        (tokens, rows, weights, first_item), _ = state
-        return pipeline.rescore_one(tokens, rows, weights, first_item, *found)
-
     return Stages(
-        encode=lambda query: (pipeline.encode_one(query.items, _features(query)), query.items),
-        retrieve=retrieve,
-        rescore=finish if rescore else None,
-        whole=lambda query: pipeline.recommend_one(query.items, k, rescore=rescore, features=_features(query)),
+        encode=pipeline.encode,
+        retrieve=lambda state: pipeline.search(state, depth),
+        rescore=(lambda state, found: pipeline.rescore(state, found, k)) if rescore else None,
+        whole=lambda query: pipeline.retrieve(query, k, rescore=rescore),
     )
 
 

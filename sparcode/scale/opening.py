@@ -23,9 +23,10 @@ import json, sys, time
 started = time.perf_counter()
 import numpy as np
 from sparcode.query.pipeline import Pipeline
+from sparcode.types import Queries
 pipeline = Pipeline.open(sys.argv[1])
 opened = time.perf_counter()
-pipeline.recommend_one(np.array(json.loads(sys.argv[2]), np.int32), 10)
+pipeline.retrieve(Queries.single(np.array(json.loads(sys.argv[2]), np.int32)), 10)
 print(json.dumps({"open_s": opened - started, "answer_s": time.perf_counter() - started}))
 """
 

@@ -76,7 +76,7 @@ def test_postings_read_counts_the_lists_of_every_query(sparsity, options, rows):
     queries = Queries(np.array([0, 2, 3], np.int64), np.array([1, 5, 7], np.int32))
     expected = 0
     for row in range(2):
-        _, lists, _, _ = pipeline.encode_one(queries.history(row))
+        lists = pipeline.encode(Queries.single(queries.history(row))).rows
         expected += sum(len(pipeline.searcher.index.row(int(each))[0]) for each in lists)
     assert sparsity.postings_read(pipeline, queries) == expected / 2
 

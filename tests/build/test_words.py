@@ -39,7 +39,7 @@ from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
 from sparcode.train.defaults import resolve
 from sparcode.train.run import train_run
-from sparcode.types import NO_ITEM, EvaluationSet, Sequences
+from sparcode.types import NO_ITEM, EvaluationSet, Queries, Sequences
 from tests.build.test_fit import WEIGHTS, held_out
 from tests.query.test_families import ITEMS as MADE_ITEMS
 from tests.query.test_families import READ, made, random_features
@@ -272,11 +272,12 @@ def test_one_query_of_a_stored_index_equals_a_batch(run: Path, monkeypatch):
     for row in range(len(held)):
         history, features = held.queries.history(row), held.queries.user_features[row]
         low, high = state.indptr[row : row + 2]
-        _, rows, weights, first = pipeline.encode_one(history, features)
-        np.testing.assert_array_equal(rows, state.rows[low:high])
-        np.testing.assert_array_equal(weights, state.weights[low:high])
-        assert first == state.item_start[row] - low
-        one = pipeline.recommend_one(history, 7, features=features)
+        query = Queries.single(history, features)
+        alone = pipeline.encode(query)
+        np.testing.assert_array_equal(alone.rows, state.rows[low:high])
+        np.testing.assert_array_equal(alone.weights, state.weights[low:high])
+        assert alone.item_start[0] == state.item_start[row] - low
+        one = pipeline.retrieve(query, 7)
         np.testing.assert_array_equal(one.ids[0], hits.ids[row])
         np.testing.assert_array_equal(one.scores[0], hits.scores[row])
 

@@ -84,8 +84,8 @@ def check(reader: RowReader, batch: list[list[int]], features: np.ndarray | None
     assert len(found.indptr) == len(batch) + 1
     for row, history in enumerate(batch):
         part = slice(found.indptr[row], found.indptr[row + 1])
-        one = reader.read_one(np.array(history, np.int32), None if features is None else features[row])
-        assert pairs(found.rows[part], found.weights[part]) == pairs(*one) == wanted[row]
+        one = reader.read(queries_of([history], None if features is None else features[row : row + 1]))
+        assert pairs(found.rows[part], found.weights[part]) == pairs(one.rows, one.weights) == wanted[row]
 
 
 @settings(max_examples=60, deadline=None)
@@ -125,10 +125,9 @@ def test_families_stand_one_after_the_other_in_every_query(parts, queries, data)
 
 def test_segments_need_features_wide_enough():
     reader, narrow = SegmentReader(0, SEGMENTS, 1), np.ones((1, SEGMENTS - 1), np.float32)
-    for read in (lambda: reader.read(queries_of([[]], narrow)), lambda: reader.read_one(np.zeros(0, int), narrow[0])):
-        with pytest.raises(QueryError, match="features are 4 wide") as caught:
-            read()
-        assert "\n" not in str(caught.value)
+    with pytest.raises(QueryError, match="features are 4 wide") as caught:
+        reader.read(queries_of([[]], narrow))
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_by_age_follow_those_of_the_items():
@@ -199,19 +198,18 @@ def test_one_query_reads_what_a_batch_reads(pipeline: Pipeline):
     state = pipeline.encode(queries_of(HISTORIES, FEATURES))
     for row, history in enumerate(HISTORIES):
         low, high = state.indptr[row : row + 2]
-        tokens, rows, weights, first = pipeline.encode_one(np.array(history, np.int32), FEATURES[row])
-        assert pairs(rows, weights) == pairs(state.rows[low:high], state.weights[low:high])
-        assert first == state.item_start[row] - low
-        assert (tokens is not None) == state.known[row]
-        if tokens is not None:
-            np.testing.assert_array_equal(tokens, state.tokens[row])
+        one = pipeline.encode(queries_of([history], FEATURES[row : row + 1]))
+        assert pairs(one.rows, one.weights) == pairs(state.rows[low:high], state.weights[low:high])
+        assert one.item_start[0] == state.item_start[row] - low
+        assert one.known[0] == state.known[row]
+        np.testing.assert_array_equal(one.tokens[0], state.tokens[row])
 
 
 @pytest.mark.parametrize("rescore", [0, None, ITEMS])
 def test_one_answer_equals_a_batch(pipeline: Pipeline, rescore: int | None):
     batch = pipeline.retrieve(queries_of(HISTORIES, FEATURES), 6, rescore=rescore)
     for row, history in enumerate(HISTORIES):
-        one = pipeline.recommend_one(np.array(history, np.int32), 6, rescore=rescore, features=FEATURES[row])
+        one = pipeline.retrieve(queries_of([history], FEATURES[row : row + 1]), 6, rescore=rescore)
         np.testing.assert_array_equal(one.ids[0], batch.ids[row])
         np.testing.assert_array_equal(one.scores[0], batch.scores[row])
 

@@ -145,11 +145,9 @@ def test_batch_equals_single(pipeline: Pipeline, rescore: int | None, include_se
     batch = pipeline.retrieve(queries_of(HISTORIES), 6, rescore=rescore, include_seen=include_seen)
     for row, history in enumerate(HISTORIES):
         alone = pipeline.retrieve(queries_of([history]), 6, rescore=rescore, include_seen=include_seen)
-        one = pipeline.recommend_one(np.array(history, np.int32), 6, rescore=rescore, include_seen=include_seen)
-        for other in (alone, one):
-            np.testing.assert_array_equal(other.ids[0], batch.ids[row])
-            np.testing.assert_array_equal(other.scores[0], batch.scores[row])
-            assert other.ids.shape == (1, 6)
+        np.testing.assert_array_equal(alone.ids[0], batch.ids[row])
+        np.testing.assert_array_equal(alone.scores[0], batch.scores[row])
+        assert alone.ids.shape == (1, 6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,9 +176,6 @@ def test_filters_and_fill(case, history, k, rescore, include_seen, allow, deny):
     left = (set(range(ITEMS)) if allow is None else allow) - (deny or set())
     few = filtered and rescore > 0 and len(left) <= max(k, rescore)
     check(hits, 0, slow_answer(pipeline, history, k, rescore, eligible, few))
-    one = pipeline.recommend_one(np.array(history, np.int32), k, rescore=rescore, **options)
-    np.testing.assert_array_equal(one.ids, hits.ids)
-    np.testing.assert_array_equal(one.scores, hits.scores)
     # What popularity filled stands last, most popular first.
     places = np.flatnonzero(hits.filled[0]).tolist()
     assert places == list(range(len(found) - len(places), len(found)))
@@ -261,7 +256,7 @@ def test_features_answer_without_a_history():
     assert not hits.filled[0].all()
     assert hits.filled[1].all(), "nothing is known of the second query"
     for row, history in enumerate(histories):
-        one = pipeline.recommend_one(np.array(history, np.int32), 5, features=features[row])
+        one = pipeline.retrieve(queries_of([history], features[row : row + 1]), 5)
         np.testing.assert_array_equal(one.ids[0], hits.ids[row])
         np.testing.assert_allclose(one.scores[0], hits.scores[row], rtol=1e-5)
 
@@ -304,8 +299,6 @@ def test_bad_numbers_are_one_line(bad: dict):
     with pytest.raises(QueryError) as caught:
         made("both").retrieve(queries_of([[1]]), **bad)
     assert "\n" not in str(caught.value)
-    with pytest.raises(QueryError):
-        made("both").recommend_one(np.array([1], np.int32), **bad)
 
 
 @pytest.mark.parametrize("item", [-1, ITEMS])

@@ -88,10 +88,6 @@ class Encoder:
         start, stop = self._spans[len(items)]
         return self._run(items, start, stop, stop, rows)[0][0]
 
-    def one_row(self, features: np.ndarray | None) -> np.ndarray:
-        """Return features (F,) or None of one query as kernels take them, (1, F) or (1, 0) float32."""
-        return self._no_feature if features is None else self._features(np.asarray(features)[None, :], 1)
-
     def single(self) -> tuple[Any, ...]:
         """Return what ``encoder.single.encode`` takes after history and features: scratch for one thread included."""
         states = np.empty((1, len(self._empty), self.width), np.float32)
@@ -228,10 +224,11 @@ class Encoder:
     ) -> tuple[np.ndarray, np.ndarray]:
         batch = len(states)
         tokens, valid = np.empty((batch, self.heads, self.width), np.float32), np.empty(batch, np.bool_)
-        finish(states, lengths, self._features(features, batch), *self._head, tokens, valid)
+        finish(states, lengths, self.checked_features(features, batch), *self._head, tokens, valid)
         return tokens, valid
 
-    def _features(self, features: np.ndarray | None, batch: int) -> np.ndarray:
+    def checked_features(self, features: np.ndarray | None, batch: int) -> np.ndarray:
+        """Return features (B, F) of a batch as kernels take them, (B, 0) for none; QueryError on another shape."""
         if not self.feature_width or features is None:
             return self._no_feature if batch == 1 else read_only(np.empty((batch, 0), np.float32))
         if features.shape != (batch, self.feature_width):

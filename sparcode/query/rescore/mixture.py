@@ -45,6 +45,19 @@ class GateNetwork(NamedTuple):
     last: np.ndarray
 
 
+class CandidateMixture(NamedTuple):
+    """What ``mix_candidates`` needs: the stacked ``weight`` and ``bias`` of query tokens, 1 / tau as ``length``, the
+    sides of all n items, the network with the items' component first, ``order`` (L,) of the gates then, the scale."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    length: np.float32
+    items: Sides
+    network: GateNetwork
+    order: np.ndarray
+    scale: np.float32
+
+
 def mixture_shapes(spec: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of the arrays a mixture is made of."""
     width, flat, hidden = int(spec["width"]), int(spec["width"]) * int(spec["item_tokens"]), int(spec["hidden"])
@@ -105,6 +118,12 @@ class Mixture:
         fixed = Sides(self.items.components[items], self.items.gates[items])
         add_mixtures(lanes, fixed, self._codes_network, self.scale, out)
 
+    @property
+    def of_query(self) -> CandidateMixture:
+        """What kernels mix candidates with."""
+        length = np.float32(1.0 / self.temperature)
+        return CandidateMixture(*self._query, length, self.items, self._items_network, self._order, self.scale)
+
     def of_candidates(self, tokens: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Return the mixture (K_u, R) float32 of query tokens (K_u, d) and items (R,)."""
         out = np.zeros((len(tokens), len(candidates)), np.float32)
@@ -147,6 +166,30 @@ def fill_sides(vectors, weight, bias, length, components, gates):  # type: ignor
             for i in range(width):
                 components[x, p, i] = part[i] * factor
         gates[x, :] = row[parts * width :]
+
+
+@contracted
+def mix_candidates(tokens, candidates, mixture):  # type: ignore[no-untyped-def]
+    """Return ``Mixture.of_candidates`` (K_u, R) float32; ``mixture``: CandidateMixture."""
+    logits, parts, width = len(mixture.order), mixture.items.components.shape[1], tokens.shape[1]
+    sides = np.empty((len(tokens), logits // parts, width), np.float32)
+    gates, turned = np.empty((len(tokens), logits), np.float32), np.empty((len(tokens), logits), np.float32)
+    fill_sides(tokens, mixture.weight, mixture.bias, mixture.length, sides, gates)
+    tiles = (len(candidates) + TILE - 1) // TILE
+    lanes, lane_gates = np.zeros((tiles, parts * width, TILE), np.float32), np.zeros((tiles, logits, TILE), np.float32)
+    for place in range(len(candidates)):
+        item, tile, lane = candidates[place], place // TILE, place % TILE
+        for p in range(parts):
+            for i in range(width):
+                lanes[tile, p * width + i, lane] = mixture.items.components[item, p, i]
+        for g in range(logits):
+            lane_gates[tile, g, lane] = mixture.items.gates[item, mixture.order[g]]
+    for t in range(len(tokens)):
+        for g in range(logits):
+            turned[t, g] = gates[t, mixture.order[g]]
+    out = np.zeros((len(tokens), len(candidates)), np.float32)
+    add_mixtures(Lanes(lanes, lane_gates), Sides(sides, turned), mixture.network, mixture.scale, out)
+    return out
 
 
 @contracted

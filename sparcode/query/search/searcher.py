@@ -107,7 +107,7 @@ class Searcher:
                 if kernels.ready(status):
                     return status
 
-        _raise_if_bad(self._in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
+        raise_if_bad(self._in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
         return result
 
     def search_one(
@@ -150,7 +150,7 @@ class Searcher:
             return ids, sums
         if not kernels.ready(found):
             return self.search_one(rows, weights, k, seen, allow, deny, out)
-        _raise_if_bad(found, self.index.row_count)
+        raise_if_bad(found, self.index.row_count)
         return ids[:found], sums[:found]
 
     def sums_of(self, rows: np.ndarray, weights: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -170,7 +170,7 @@ class Searcher:
             )  # fmt: skip
             if kernels.ready(status):
                 break
-        _raise_if_bad(status, self.index.row_count)
+        raise_if_bad(status, self.index.row_count)
         return sums
 
     @property
@@ -254,7 +254,8 @@ def _empty_result(queries: int, k: int) -> SearchResult:
     return SearchResult(ids, np.zeros((queries, k), np.uint32), np.zeros(queries, np.int32))
 
 
-def _raise_if_bad(status: int, row_count: int) -> None:
+def raise_if_bad(status: int, row_count: int) -> None:
+    """Raise the QueryError that a status below 0 stands for."""
     if status >= 0:
         return
     if status == kernels.BAD_ROW:
