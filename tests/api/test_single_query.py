@@ -9,6 +9,8 @@ import pytest
 
 from sparcode import SparCode
 from sparcode.query.pipeline import Pipeline
+from sparcode.retrievers.learned import SparcodeRetriever
+from sparcode.types import Hits, Queries
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -50,12 +52,23 @@ def test_histories_alike(model: SparCode, history: list[Any]) -> None:
     np.testing.assert_array_equal(found[0], scores[0])
 
 
-def test_it_does_not_go_by_stages(model: SparCode, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any, **__: Any) -> None:
-        raise AssertionError("a single query went by stages")
+def test_everything_goes_through_one_function(model: SparCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
 
-    monkeypatch.setattr(Pipeline, "retrieve", refused)
-    monkeypatch.setattr(Pipeline, "_by_stages", refused)
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a query went by stages")
+
+    def counted(pipeline: Pipeline, queries: Queries, *given: Any, **options: Any) -> Hits:
+        asked.append(len(queries))
+        return retrieve(pipeline, queries, *given, **options)
+
+    retrieve = Pipeline.retrieve
+    monkeypatch.setattr(Pipeline, "retrieve", counted)
+    for stage in ("encode", "search", "rescore"):
+        monkeypatch.setattr(Pipeline, stage, refused)
     assert model.recommend(users=["u000"])[0].shape == (1, 10)
+    assert model.recommend(users=["u000", "u001"])[0].shape == (2, 10)
     assert model.similar_items([100], k=5)[0].shape == (1, 5)
     assert len(model.recommend_items(histories=[[100, 104]], k=3)[0]) == 3
+    assert SparcodeRetriever(model.pipeline).retrieve(Queries.single(np.array([1, 2], np.int32)), 4).ids.shape == (1, 4)
+    assert asked == [1, 2, 1, 1, 1]
