@@ -63,6 +63,14 @@ def test_bias_keeps_positive_sums():
     }
 
 
+@pytest.mark.parametrize("most", [1, 7, 100, 359])
+def test_a_budget_of_postings_is_met_exactly_where_scores_are_equal(most):
+    found = all_pairs(np.ones((30, 12)))
+    cut = budget_cut(found, np.ones(12), zero=0.0, floor=0, most_postings=most)
+    assert cut.kept.sum() == most
+    assert cut.kept[:most].all()  # in the order of code and item
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 99), st.integers(1, 360))
 def test_density_lands_exactly(seed, wanted):

@@ -297,6 +297,16 @@ def test_a_flip_after_verification_is_found_even_with_the_old_modification_time(
     assert_refused(folder, "auto", "postings.bin")
 
 
+@pytest.mark.parametrize(("age", "kept"), [(-1, 0), (0, 1)])
+def test_a_receipt_is_of_files_older_than_the_clocks_tick(folder, tmp_path, monkeypatch, age, kept):
+    monkeypatch.setenv("SPARCODE_CACHE", str(tmp_path / "cache"))
+    files = [manifest_path(folder), *segment(folder).iterdir()]
+    youngest = max(max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in files)
+    monkeypatch.setattr(store_receipts.time, "time_ns", lambda: youngest + store_receipts.SETTLED_NS + age)
+    open_index(folder)
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == kept
+
+
 def test_files_that_just_changed_get_no_receipt(folder):
     open_index(folder)
     path = segment(folder) / "postings.bin"
