@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,3 +96,13 @@ def test_default_settings_of_partial_indexes():
 def test_fixed_probes_are_not_searched():
     config = tiny_config(**{"families.learned.probes": 2})
     assert {one.probes for one in fit._candidates(random_pipeline(ITEMS), config, WEIGHTS)} == {2}
+
+
+def test_a_query_that_cannot_be_encoded_is_ranked_by_its_lists_whatever_the_weights():
+    search = object.__new__(fit._Rescoring)
+    search.part = EvaluationSet(np.zeros(1, np.int32), queries_of([[]]), np.array([0, 1]), np.array([7], np.int32))
+    search.state, search.tried = SimpleNamespace(known=np.array([False])), {}
+    search.candidates = fit.Candidates(np.array([[3, 7, NO_ITEM]], np.int32), np.array([[1, 2, 0]], np.uint32))
+    search.cached = search.candidates.sums * np.float32(0.5)
+    search.interaction, search.evidence = np.zeros((2, 1, 3), np.float32)
+    assert [search.gain(evidence, cached) for evidence, cached in ((0.0, 0.0), (0.0, 1.0), (2.0, 0.0))] == [1.0] * 3

@@ -246,21 +246,38 @@ def test_control_c_keeps_the_earlier_index_and_the_build_goes_on(run, tmp_path):
     assert content(opened(run)) == content(opened(untouched))
 
 
-def test_a_damaged_shard_is_made_again(run):
+DAMAGES = {
+    "cut": lambda content: content[:-3],
+    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),  # of a score: only the digest tells
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_made_again(run, damage):
     build_index(run, density=8.0)
     expected = content(opened(run))
 
     def spoil(done: int, total: int) -> None:
         if done == 1:
             for path in (run / "index-work").rglob("block-*"):
-                path.write_bytes(path.read_bytes()[:-3])
+                path.write_bytes(DAMAGES[damage](path.read_bytes()))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_index(run, density=8.0, block_codes=4, progress=spoil)
     assert content(opened(run)) == expected
-    build_index(run, density=8.0, block_codes=4)
+    spoilt = {path: path.read_bytes() for path in (run / "index-work").rglob("block-*")}
+    read, made = shards.read_shards, {}
+
+    def noted(blocks: list[shards.Block]) -> shards.Candidates:
+        made.update({path: path.read_bytes() for path in spoilt})
+        return read(blocks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code_blocks, "read_shards", noted)
+        build_index(run, density=8.0, block_codes=4)
     assert content(opened(run)) == expected
+    assert all(made[path] != spoilt[path] for path in spoilt), "a bit too small to see in the index counts too"
 
 
 def test_two_builds_at_once_are_refused(run):
@@ -381,7 +398,8 @@ def test_item_floor_gives_the_same_bytes_whoever_scores(run):
         assert found == expected, (runner, size)
 
 
-def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch, damage):
     given = {"budget_mb": 0.0016, "item_floor": 2, "block_codes": 4, "overrides": {"families.item.enabled": False}}
     build_index(run, **given)
     expected = content(opened(run))
@@ -395,8 +413,12 @@ def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch):
             build_index(run, **given)
     found = sorted((run / "index-work").rglob("cover-*"))
     assert len(found) > 1
-    found[0].write_bytes(found[0].read_bytes()[:-3])
+    spoilt = DAMAGES[damage](found[0].read_bytes())
+    found[0].write_bytes(spoilt)
+    made, read = [], code_blocks.read_cover
+    monkeypatch.setattr(code_blocks, "read_cover", lambda *parts: made.append(found[0].read_bytes()) or read(*parts))
     build_index(run, **given)
+    assert made[0] != spoilt
     assert content(opened(run)) == expected
 
 
