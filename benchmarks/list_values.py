@@ -29,13 +29,13 @@ from shared import ROOT, Results, Row, notes, table
 
 from sparcode.build import job as build
 from sparcode.build.assembly import assemble
-from sparcode.build.code_blocks import BlockScoring
+from sparcode.build.blocks import BlockScoring, open_scorer
 from sparcode.build.cut import Cutter
 from sparcode.build.policy import resolve_settings
 from sparcode.build.reads import Reads
 from sparcode.build.runners import build_runner
+from sparcode.build.score.candidates import Candidates, score_block
 from sparcode.build.score.scoring import CodeScorer, ListScorer
-from sparcode.build.shards import Candidates, open_scorer, score_block
 from sparcode.build.stored_codes import Stored
 from sparcode.config import updated
 from sparcode.eval.evaluate import evaluate

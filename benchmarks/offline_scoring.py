@@ -32,10 +32,10 @@ from typing import Any
 
 import numpy as np
 
+from sparcode.build.score.candidates import score_block
 from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer
-from sparcode.build.shards import score_block
 from sparcode.eval.machine import git_commit, machine_info, one_thread
 from sparcode.files import write_json
 from sparcode.query.codes import decode

@@ -90,8 +90,8 @@ def use(folder: Path) -> None:
     import numpy as np
 
     from sparcode.api import SparCode
+    from sparcode.build.blocks import open_scorer
     from sparcode.build.items.evidence import open_evidence
-    from sparcode.build.shards import open_scorer
     from sparcode.errors import QueryError
     from sparcode.query.encoder.additive import AdditiveEncoder
     from sparcode.query.pipeline import Pipeline

@@ -12,7 +12,7 @@ from rich.console import Console
 from sparcode.progress import Bars
 
 WORK = """
-from sparcode.build.work import reporter
+from sparcode.build.job import reporter
 from sparcode.progress import Bars
 from sparcode.train.progress import Terminal
 with reporter(True) as report:

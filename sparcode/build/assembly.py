@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sparcode.build.budget import Cut
-from sparcode.build.shards import Candidates
+from sparcode.build.cut import Cut
+from sparcode.build.score.candidates import Candidates
 from sparcode.index.arrays import Arrays
 from sparcode.index.layout import Family, Index, choose_scale, make_index, pack, quantise, unpack
 

@@ -1,304 +1,84 @@
-"""Policies: which scored pairs become postings, and what value they carry.
-
-``global-bias`` keeps S + B > 0 and stores S + B (the paper's rule). ``budget`` keeps cut and offset apart: with a
-price ``lam`` for memory and ``mu`` for latency the traffic-weighted score kept is greatest when a pair stays iff
-
-    S - zero >= mu + lam / pi_code          pi_code = smoothed traffic of the code, mean 1
-
-A read budget alone needs ``lam = 0``. A storage budget alone leaves ``mu`` free; it is half the single cut of the same
-size, because pure memory pricing (mu = 0) makes the lists of busy codes too long to read.
-
-Floors stand before prices: every list keeps its best few, and with an item floor every item stands in so many lists
-(``index.coverage``); what they cost is paid first.
-
-``length`` keeps the best L items of every code, whatever they score.
-"""
+"""What a budget of bytes affords: postings of item lists, stored codes, postings of learned lists."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from sparcode.build.coverage import Coverage
-from sparcode.build.sample import largest
-from sparcode.build.score.kept import best_first, key_of
-from sparcode.build.shards import Candidates
+from sparcode.build.cut import up_to
+from sparcode.build.stored_codes import Stored
 from sparcode.errors import BudgetError
-from sparcode.jit import exact
+from sparcode.index.arrays import Arrays
+from sparcode.index.layout import MAX_CODE_TABLE
 
-LATENCY_SHARE = 0.5
-"""mu as a share of the single cut when only storage is limited."""
-TRAFFIC_SMOOTHING = 1.0
+AFFORDED = 16
+"""No more codes are stored than the storage can give this many postings each."""
+ITEM_SHARE = 0.6
+"""Share of the bytes that the postings of item lists may take when there are learned codes too."""
+POSTING_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What a policy decided: ``kept`` (P,) bool over the candidates and ``offset``: stored value = S + offset.
+class ByteBudget:
+    """A budget of ``megabytes`` (10^6 bytes) for an index of ``item_count`` items.
 
-    ``exhausted``: every candidate is kept and the policy wanted more; score again with a lower threshold.
-    ``for_items``: postings that only the item floor keeps.
+    ``lists``: lists (``indptr``, ``items``) of all families but the learned one that are there so far, by name.
     """
 
-    kept: np.ndarray
-    offset: float
-    mu: float
-    lam: float
-    exhausted: bool = False
-    for_items: int = 0
+    megabytes: float
+    item_count: int
+    lists: Mapping[str, Arrays]
 
+    def item_postings(self) -> int:
+        """Return how many postings of item lists are affordable when there are no learned codes."""
+        return self._item_postings(self.megabytes * 1e6, 8 * (self.item_count + 1))
 
-def bias_cut(candidates: Candidates, bias: float) -> Cut:
-    """Keep S + bias > 0."""
-    kept = candidates.values > np.float32(-bias)
-    return Cut(kept, float(bias), float(-bias), 0.0)
+    def item_postings_beside_codes(self, books: int, codewords: int, floor: int, trained: int) -> int:
+        """Return how many are, beside the fewest codes and ``floor`` learned lists of each of ``trained`` items."""
+        codes = max(1, floor)
+        reserved = 8 * (self.item_count + 1) + self._fixed(codes, books, codewords)
+        reserved += self._least_list * codes + POSTING_BYTES * floor * trained
+        return self._item_postings(ITEM_SHARE * self.megabytes * 1e6, reserved)
 
+    def codes(self, books: int, codewords: int, needs: np.ndarray | None) -> int:
+        """Return how many codes of ``books`` words may be stored; ``needs`` (n,): learned lists each item is to be in.
 
-def density_cut(candidates: Candidates, wanted: int, pairs: int) -> Cut:
-    """Keep the ``wanted`` best of ``pairs`` scored pairs: B is minus the best score left out, which ties too."""
-    values = candidates.values
-    if wanted >= pairs:
-        lowest = float(values.min(initial=0.0))
-        bias = -float(np.nextafter(np.float32(lowest), np.float32(-np.inf)))
-        return _exhausted_unless(len(values) == pairs, bias_cut(candidates, bias))
-    if len(values) <= wanted:
-        return _exhausted_unless(False, bias_cut(candidates, np.inf))
-    left_out = np.partition(values, len(values) - wanted - 1)[len(values) - wanted - 1]
-    return bias_cut(candidates, -float(left_out))
+        Raises BudgetError, with the smallest feasible budget, when not even the fewest codes fit.
+        """
+        # What the needs of items may cost is set aside before codes are chosen, so that they fit beside any floor.
+        fewest, needed = (1, 0) if needs is None else (max(1, int(needs.max())), int(needs.sum()))
+        left = self.megabytes * 1e6 - self._fixed(0, books, codewords) - POSTING_BYTES * needed
+        most = int(left // (8 + 2 * books + self._least_list))
+        if most < fewest:
+            least = self._fixed(fewest, books, codewords) + self._least_list * fewest + POSTING_BYTES * needed
+            floor = "" if needs is None else f", {needed:,} postings for item_floor"
+            raise BudgetError(
+                f"budget of {self.megabytes:g} MB found, the smallest feasible is {up_to(least / 1e6)} MB "
+                f"(lists of the other families, offsets, fallback table{floor} and {_codes(fewest)})"
+            )
+        return most
 
-
-def _exhausted_unless(whole: bool, cut: Cut) -> Cut:
-    return cut if whole else Cut(cut.kept, cut.offset, cut.mu, cut.lam, exhausted=True)
-
-
-def length_cut(candidates: Candidates, zero: float | None) -> Cut:
-    """Keep all candidates, which are the best of every code; with ``zero`` (a trained bias) those above it.
-
-    Without it a value counts from the median, over codes, of the least value kept: what a typical list leaves out is
-    worth nothing. Lists that reach lower store the smallest impact there.
-    """
-    if zero is not None:
-        return bias_cut(candidates, -zero)
-    filled = np.diff(candidates.indptr) > 0
-    least = np.minimum.reduceat(candidates.values, candidates.indptr[:-1][filled]) if filled.any() else np.zeros(1)
-    level = float(np.quantile(least, 0.5, method="lower"))
-    return Cut(np.ones(len(candidates.values), bool), -level, level, 0.0)
-
-
-def pi_of(traffic: np.ndarray) -> np.ndarray:
-    """Return smoothed code traffic (C,) float64 with mean 1."""
-    smoothed = np.asarray(traffic, np.float64) + TRAFFIC_SMOOTHING
-    return smoothed / smoothed.mean()
-
-
-def budget_cut(
-    candidates: Candidates,
-    traffic: np.ndarray,
-    *,
-    zero: float,
-    floor: int,
-    most_postings: int | None = None,
-    most_reads: float | None = None,
-    reads: np.ndarray | None = None,
-    lam: float | None = None,
-    coverage: Coverage | None = None,
-) -> Cut:
-    """Solve the two-price rule for at most ``most_postings`` postings and ``most_reads`` postings a query.
-
-    ``traffic`` (C,) training uses of each code; ``reads`` (C,) mean times a validation query reads the code; every
-    list keeps its ``floor`` best. ``zero``: score that counts as nothing (the candidates' threshold or minus the
-    trained bias). ``lam``: the memory price, when it was found beforehand on a sample. ``coverage``: lists that items
-    must stand in. Raises BudgetError when the floors alone are too much.
-    """
-    values = candidates.values.astype(np.float64) - zero
-    codes = candidates.codes
-    forced = best_of_each(candidates, floor)
-    weight = np.zeros(len(traffic)) if reads is None else np.asarray(reads, np.float64)
-    solver = _Solver(values, codes, candidates.items, forced, 1.0 / pi_of(traffic), weight, coverage)
-    solver.refuse_if_impossible(most_postings, most_reads)
-    if most_postings is not None and lam is not None:
-        merit, mu, lam = solver.at_price(lam, most_postings, most_reads)
-    elif most_postings is not None and most_reads is None:
-        merit, mu, lam = solver.by_storage(most_postings)
-    elif most_postings is None and most_reads is not None:
-        merit, mu, lam = solver.by_reads(most_reads)
-    elif most_postings is not None and most_reads is not None:
-        merit, mu, lam = solver.by_both(most_postings, most_reads)
-    else:
-        raise ValueError("a budget needs most_postings, most_reads or both")
-    kept = solver.covered(merit)
-    offset = -(zero + _offset(values, merit, kept, forced))
-    return Cut(kept, offset, mu + zero, lam, solver.all_of(kept), int(kept.sum() - merit.sum()))
-
-
-def floor_pairs(candidates: Candidates, floor: int, coverage: Coverage | None) -> np.ndarray:
-    """Return (P,) bool what floors alone keep: the ``floor`` best of each code, and what items then still lack."""
-    forced = best_of_each(candidates, floor)
-    return forced if coverage is None else _covered(forced, candidates.items, candidates.values, coverage)
-
-
-def _covered(kept: np.ndarray, items: np.ndarray, values: np.ndarray, coverage: Coverage) -> np.ndarray:
-    # Highest value, not lowest price: an item that few lists would hold on merit belongs where it says most.
-    return kept | coverage.first(values.astype(np.float64), ~kept, coverage.missing(kept, items))
-
-
-def _offset(values: np.ndarray, merit: np.ndarray, kept: np.ndarray, forced: np.ndarray) -> float:
-    # The least value kept on merit, so that stored values stay positive under any prices. Postings that only
-    # floors keep may lie below it and get the smallest impact.
-    merit = merit & ~forced
-    if merit.any():
-        return float(values[merit].min())
-    return float(values[kept].min()) if kept.any() else 0.0
-
-
-def best_of_each(candidates: Candidates, floor: int) -> np.ndarray:
-    """Return (P,) bool: the ``floor`` best pairs of each code, ties by smaller item."""
-    return mark_best(candidates.indptr, candidates.items, candidates.values, floor)
-
-
-@exact
-def mark_best(indptr, items, values, floor):  # type: ignore[no-untyped-def]
-    """Return the mask of ``best_of_each``; ``indptr`` (C + 1,), ``items`` and ``values`` (P,)."""
-    chosen = np.zeros(values.shape[0], np.bool_)
-    for code in range(indptr.shape[0] - 1):
-        low, high = indptr[code], indptr[code + 1]
-        if high - low <= floor:
-            chosen[low:high] = True
-        elif floor > 0:
-            keys = np.empty(high - low, np.uint64)
-            for place in range(low, high):
-                keys[place - low] = key_of(values[place], items[place])
-            last = best_first(keys, high - low, floor)
-            for place in range(low, high):
-                chosen[place] = key_of(values[place], items[place]) >= last
-    return chosen
-
-
-class _Solver:
-    """The budget problem on flat arrays; keys are values less the memory price, best keys are kept first.
-
-    Its answers are what stays on merit or by the floors of lists; ``covered`` adds what items then lack.
-    """
-
-    def __init__(
-        self, values: np.ndarray, codes: np.ndarray, items: np.ndarray, forced: np.ndarray, price: np.ndarray,
-        reads: np.ndarray, coverage: Coverage | None,
-    ) -> None:  # fmt: skip
-        self.values, self.items, self.forced, self.coverage = values, items, forced, coverage
-        self.codes, self.reads, self.price = codes, reads, price
-        self.merit = np.where(forced, np.inf, values)  # what the floor keeps comes first at any price
-        self.open = np.ones(len(values), bool) if coverage is None else ~coverage.reserve
-        self.least = self.covered(forced)
+    def learned_postings(self, stored: Stored) -> int:
+        """Return how many postings the lists of the stored codes may hold together."""
+        fixed = self._fixed(len(stored.codes), stored.codes.shape[1], stored.codewords)
+        return int((self.megabytes * 1e6 - fixed) // POSTING_BYTES)
 
     @property
-    def cost(self) -> np.ndarray:
-        """(P,) float64 reads of each pair by a query."""
-        return np.asarray(self.reads[self.codes])
+    def _least_list(self) -> int:
+        return POSTING_BYTES * min(AFFORDED, self.item_count)
 
-    def covered(self, kept: np.ndarray) -> np.ndarray:
-        """Return ``kept`` (P,) bool and the pairs of highest value of items that lack lists."""
-        return kept if self.coverage is None else _covered(kept, self.items, self.values, self.coverage)
+    def _item_postings(self, share: float, reserved: int) -> int:
+        return max(0, int(min(share, self.megabytes * 1e6 - reserved) // POSTING_BYTES))
 
-    def all_of(self, kept: np.ndarray) -> bool:
-        """Return whether all pairs are kept that may be kept on merit."""
-        return bool(kept[self.open].all())
-
-    def spent(self, kept: np.ndarray) -> float:
-        """Return the postings a query reads of the kept pairs (P,) bool."""
-        return float(np.bincount(self.codes[kept], minlength=len(self.reads)) @ self.reads)
-
-    def refuse_if_impossible(self, most_postings: int | None, most_reads: float | None) -> None:
-        least, least_reads = int(self.least.sum()), self.spent(self.least)
-        if most_postings is not None and most_postings < least:
-            raise BudgetError(f"budget of {most_postings} postings found, the shortest lists need {least} postings")
-        if most_reads is not None and most_reads < least_reads:
-            raise BudgetError(
-                f"budget of {most_reads:g} postings a query found, the shortest lists need {least_reads:.6g} a query"
-            )
-
-    def best(self, lam: float, count: int) -> tuple[np.ndarray, float]:
-        """Keep the floors and, by key, as many others as make ``count``; return the mask and the last key kept."""
-        keys = self.merit - lam * self.price[self.codes]
-        if self.coverage is None:
-            return _best(keys, self.open, count)
-        # The best pairs of an item, as many as it needs, cost nothing beyond what the needs cost in any case.
-        first = self.coverage.first(keys, self.open)
-        spare, count = self.open & ~first, count - int(self.coverage.needs.sum())
-        if count >= int(spare.sum()):
-            return _best(keys, self.open, len(keys))
-        kept, last = _best(keys, spare, count)
-        return kept | (first & (keys >= last)), last
-
-    def at_price(self, lam: float, count: int, most: float | None) -> tuple[np.ndarray, float, float]:
-        kept, last = self.best(lam, count)
-        if most is not None and self.spent(self.covered(kept)) > most:
-            return self.by_reads(most)
-        return kept, last if np.isfinite(last) else 0.0, lam
-
-    def by_storage(self, count: int) -> tuple[np.ndarray, float, float]:
-        kept, single = self.best(0.0, count)
-        if self.all_of(kept) or not np.isfinite(single) or single <= 0.0:
-            return kept, 0.0 if not np.isfinite(single) else single, 0.0
-        wanted = LATENCY_SHARE * single
-        lam = largest(lambda lam: self.best(lam, count)[1] >= wanted, single)
-        kept, last = self.best(lam, count)
-        return kept, last, lam
-
-    def by_reads(self, most: float) -> tuple[np.ndarray, float, float]:
-        # Without a memory price the best pairs of an item are those of highest value, so floors are known beforehand.
-        merit, cost = np.where(self.least, np.inf, self.values), self.cost
-        order = np.argsort(-merit, kind="stable")
-        order = order[(self.open | self.least)[order]]
-        spent = np.cumsum(cost[order])
-        fits = int(np.searchsorted(spent, most * (1 + 1e-12), side="right"))
-        kept = np.zeros(len(merit), bool)
-        kept[order[:fits]] = True
-        left = most - (spent[fits - 1] if fits else 0.0)
-        for place in order[fits:]:
-            # A posting of a busy code may not fit where the next ones do; only near the end, to land within 2 %.
-            if left <= 0.02 * most:
-                break
-            if 0 < cost[place] <= left:
-                kept[place] = True
-                left -= cost[place]
-        free = kept & ~self.least
-        last = float(self.values[free].min()) if free.any() else np.inf
-        return kept & (self.forced | (self.values >= last)), last if free.any() else 0.0, 0.0
-
-    def by_both(self, count: int, most: float) -> tuple[np.ndarray, float, float]:
-        kept, last = self.best(0.0, count)
-        if self.spent(self.covered(kept)) > most:
-            return self.by_reads(most)
-        if self.all_of(kept) or not np.isfinite(last) or last <= 0.0:
-            return kept, 0.0 if not np.isfinite(last) else last, 0.0
-
-        def affordable(lam: float) -> bool:
-            mask, key = self.best(lam, count)
-            return key >= 0.0 and self.spent(self.covered(mask)) <= most
-
-        lam = largest(affordable, last)
-        kept, last = self.best(lam, count)
-        return kept, last, lam
+    def _fixed(self, codes: int, books: int, codewords: int) -> int:
+        """Return the bytes of an index with so many codes, less their postings."""
+        lists = sum(POSTING_BYTES * len(each["items"]) for each in self.lists.values())
+        rows = codes + sum(len(each["indptr"]) - 1 for each in self.lists.values())
+        table = 4 * codewords**books if codewords**books <= MAX_CODE_TABLE else 0
+        return lists + 8 * (rows + 1) + table + 2 * books * codes
 
 
-def _best(keys: np.ndarray, among: np.ndarray, count: int) -> tuple[np.ndarray, float]:
-    """Return the mask of the ``count`` best of the pairs ``among`` (P,) bool, and the last key kept."""
-    places = np.flatnonzero(among)
-    pool = keys[places]
-    if count >= len(pool):
-        return among, float(pool.min(initial=0.0))
-    kept, last = np.zeros(len(keys), bool), np.inf
-    if count > 0:
-        last = float(np.partition(pool, len(pool) - count)[len(pool) - count])
-        kept = among & (keys > last)
-        kept[places[np.flatnonzero(pool == last)[: count - int(kept.sum())]]] = (
-            True  # ties in the order of code and item
-        )
-    return kept, last
-
-
-def up_to(value: float) -> str:
-    """Write a bound with four digits, rounded up, so that the number itself is feasible."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 3) if value > 0 else 1.0
-    return f"{math.ceil(value / step - 1e-9) * step:.6g}"
+def _codes(count: int) -> str:
+    return "one code" if count == 1 else f"{count} codes"

@@ -15,16 +15,13 @@ by a pass of their own over these items and all stored codes, in blocks with sha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sparcode.build.score.candidates import Candidates, grouped
 from sparcode.build.score.scoring import ListScorer
-from sparcode.build.shards import Candidates, cached_scorer, grouped
-from sparcode.errors import CorruptIndexError
-from sparcode.index.arrays import Arrays, read_arrays, write_arrays
+from sparcode.index.arrays import Arrays
 from sparcode.jit import exact
 
 SCORED_AT_ONCE = 1 << 18
@@ -103,34 +100,6 @@ def unsettled(candidates: Candidates, needs: np.ndarray, threshold: float) -> np
     return np.where(above >= needs, 0, needs)
 
 
-@dataclass(frozen=True)
-class CoverBlock:
-    """Codes ``start:stop`` of ``<folder>/cover.safetensors``, which also says what items need."""
-
-    model: str
-    folder: str
-    start: int
-    stop: int
-
-    @property
-    def path(self) -> Path:
-        """The shard file."""
-        return Path(self.folder) / f"cover-{self.start:09d}-{self.stop:09d}.safetensors"
-
-
-def run_cover_block(block: CoverBlock) -> int:
-    """Find the best codes of items within one block and write its shard, unless a readable one is there."""
-    try:
-        return len(read_arrays(block.path, verify=True)["items"])
-    except CorruptIndexError:
-        pass  # absent, or damaged by a crash of the machine: made again
-    given = read_arrays(Path(block.folder) / "cover.safetensors")
-    scorer = cached_scorer(Path(block.model))
-    found = best_codes(scorer, np.array(given["codes"][block.start : block.stop]), np.array(given["needs"]))
-    write_arrays(block.path, found | {"codes": found["codes"] + np.int32(block.start)})
-    return len(found["items"])
-
-
 def best_codes(scorer: ListScorer, codes: np.ndarray, needs: np.ndarray) -> Arrays:
     """Return the ``needs`` (n,) best pairs of every item with codes (C, M): ``codes`` i32, ``items`` i32, ``values``.
 
@@ -174,14 +143,6 @@ def take_best(scores, ends, rows, values):
                 rows[place], values[place] = rows[place - 1], values[place - 1]
                 place -= 1
             rows[place], values[place] = code, value
-
-
-def read_cover(blocks: list[CoverBlock], needs: np.ndarray) -> Arrays:
-    """Return the best pairs of every item over the shards of all blocks, as ``best_codes`` does."""
-    parts = [read_arrays(block.path) for block in blocks]
-    codes, items, values = (np.concatenate([part[name] for part in parts]) for name in ("codes", "items", "values"))
-    chosen = coverage_of(items, needs).first(values.astype(np.float64), np.ones(len(items), bool))
-    return {"codes": codes[chosen], "items": items[chosen], "values": values[chosen]}
 
 
 def with_reserve(candidates: Candidates, found: Arrays) -> tuple[Candidates, np.ndarray]:

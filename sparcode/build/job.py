@@ -1,7 +1,7 @@
 """The offline job: stored codes x items -> posting lists of a run, published as the next generation of its index.
 
-Steps: choose the codes to store (``byte_budget``), count what queries read (``reads``), score in blocks, each a shard
-on disk, so that a stopped job goes on where it was (``code_blocks``), let the policy cut (``cutting``), add the other
+Steps: choose the codes to store (``budget``), count what queries read (``reads``), score in blocks, each a shard
+on disk, so that a stopped job goes on where it was (``blocks``), let the policy cut (``cut``), add the other
 families, quantise with one scale, fit the query settings on validation, leave out what these do not read, publish.
 The earlier index stays in use until that succeeds.
 """
@@ -13,6 +13,8 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,27 +22,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.build.assembly import assemble, items_in_no_list, select
-from sparcode.build.budget import Cut
-from sparcode.build.byte_budget import ByteBudget
-from sparcode.build.code_blocks import BlockScoring, Progress
+from sparcode.build.blocks import BlockScoring, Progress, open_scorer
+from sparcode.build.budget import ByteBudget
 from sparcode.build.coverage import needed_lists
-from sparcode.build.cut import Cutter
+from sparcode.build.cut import Cut, Cutter
 from sparcode.build.fit import default_settings, fit_settings
 from sparcode.build.items.family import make_item_family
 from sparcode.build.items.words import open_word_lists
 from sparcode.build.policy import resolve_settings
 from sparcode.build.reads import Reads, validation_reads
 from sparcode.build.runners import Runner, build_runner
+from sparcode.build.score.candidates import Candidates
 from sparcode.build.score.scoring import ListScorer
-from sparcode.build.shards import Candidates, open_scorer
 from sparcode.build.stored_codes import Stored, busiest, fallback_table, rows_of
-from sparcode.build.work import exclusive, reporter
 from sparcode.config import Config, IndexConfig, check_threads, updated
 from sparcode.errors import BudgetError, ConfigError, RunError
-from sparcode.files import read_object, write_json
+from sparcode.files import make_folder, own_folder, read_object, write_json
 from sparcode.index.arrays import Arrays, read_arrays
 from sparcode.index.layout import MAX_ITEMS, Index
 from sparcode.index.store import publish
+from sparcode.locks import locked
+from sparcode.progress import Bars
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.model_checks import read_codes
 from sparcode.query.pipeline import Pipeline, QuerySettings
@@ -252,6 +254,28 @@ class Job:
             "item_floor_postings": cut.for_items,
             "postings_per_query": mean, "validation_queries": reads.queries,
         } | word_postings | self.list_info  # fmt: skip
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[Path]:
+    """Hold the work folder for one build at a time; the system releases it when the process dies."""
+    busy = f"{folder.parent} is being built by another process; wait for it to finish"
+    make_folder(folder.parent)
+    with locked(folder.with_name("index-work.lock"), busy):
+        own_folder(folder)
+        yield folder
+
+
+@contextmanager
+def reporter(progress: bool | Progress) -> Iterator[Progress]:
+    """Give what blocks are reported to: a bar on stderr for True, the callable that was given, or nothing."""
+    if not progress:
+        yield lambda done, total: None
+    elif callable(progress):
+        yield progress
+    else:
+        with Bars() as bars:
+            yield lambda done, total: bars.update("scoring codes", done=done, total=total, note=f"{done}/{total}")
 
 
 def query_settings(

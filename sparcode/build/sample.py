@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparcode.build.coverage import coverage_of
+from sparcode.build.score.candidates import collect, unshifted
 from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.scoring import ListScorer
-from sparcode.build.shards import collect, unshifted
 from sparcode.seeding import generator
 
 HEAD_ITEMS = 8192
@@ -113,7 +113,7 @@ def solve_prices(
     latency_share: float,
     needs: np.ndarray | None = None,
 ) -> Prices:
-    """Return the prices at which the pairs worth keeping cost what is allowed; see ``index.budget``.
+    """Return the prices at which the pairs worth keeping cost what is allowed; see ``build.cut``.
 
     ``price`` (C,) = 1 / pi of each code, ``reads`` (C,) reads of it by a query; values count from ``zero``. ``needs``
     (n,) lists each item must be in: paid first, and exactly; what its pairs read is known of sampled items alone.

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcode.build.budget import Cut, best_of_each, budget_cut, floor_pairs, pi_of
 from sparcode.build.coverage import (
     Coverage,
     best_codes,
@@ -19,12 +18,13 @@ from sparcode.build.coverage import (
     unsettled,
     with_reserve,
 )
+from sparcode.build.cut import Cut, best_of_each, budget_cut, floor_pairs, pi_of
 from sparcode.build.policy import resolve_settings
 from sparcode.build.sample import draw, solve_prices
-from sparcode.build.shards import Candidates
+from sparcode.build.score.candidates import Candidates
 from sparcode.config import IndexConfig
 from sparcode.errors import BudgetError, ConfigError
-from tests.build.test_budget import TableScorer, all_pairs, kept_set, table_of
+from tests.build.test_cut import TableScorer, all_pairs, kept_set, table_of
 
 CODES = np.arange(12, dtype=np.uint16)[:, None]
 

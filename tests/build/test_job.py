@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparcode.build import byte_budget, code_blocks, shards
+from sparcode.build import blocks, budget
 from sparcode.build import cut as cutting
-from sparcode.build.job import build_index
+from sparcode.build.job import build_index, exclusive
 from sparcode.build.stored_codes import busiest, fallback_table, rows_of
-from sparcode.build.work import exclusive
 from sparcode.config import to_toml, updated
 from sparcode.errors import BudgetError, ConfigError, RunError
 from sparcode.files import write_json
@@ -219,10 +218,10 @@ def test_kill_in_the_middle_then_restart_gives_the_same_bytes(run, tmp_path):
     assert content(opened(run)) == earlier
     finished = sorted((run / "index-work").rglob("block-*"))
     assert len(finished) == 2
-    made: list[shards.Block] = []
-    real = shards.score_block
+    made: list[blocks.Block] = []
+    real = blocks.score_block
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "score_block", lambda *args: made.append(args[1]) or real(*args))
+        patch.setattr(blocks, "score_block", lambda *args: made.append(args[1]) or real(*args))
         build_index(run, density=8.0, block_codes=4)
     total = -(-len(opened(run).code_table) // 4)
     assert len(made) == total - 2
@@ -369,7 +368,7 @@ def test_every_item_is_in_as_many_lists_as_asked_for_within_the_budget(run, alon
 
 
 def test_covered_items_are_in_the_lists_where_they_score_best(run, monkeypatch):
-    monkeypatch.setattr(byte_budget, "AFFORDED", 1)
+    monkeypatch.setattr(budget, "AFFORDED", 1)
     monkeypatch.setattr(cutting, "MIN_LIST", 0)
     alone = {"families.item.enabled": False}
     with pytest.raises(BudgetError) as caught:
@@ -408,7 +407,7 @@ def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch, damage
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(code_blocks, "read_cover", stop)
+        patch.setattr(blocks, "read_cover", stop)
         with pytest.raises(KeyboardInterrupt):
             build_index(run, **given)
     found = sorted((run / "index-work").rglob("cover-*"))

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparcode.build import sample as module
-from sparcode.build.budget import budget_cut, pi_of
+from sparcode.build.cut import budget_cut, pi_of
 from sparcode.build.sample import Reservoir, draw, largest, sampled_ranges, solve_prices
-from sparcode.build.shards import score_block
-from tests.build.test_budget import TableScorer
+from sparcode.build.score.candidates import score_block
+from tests.build.test_cut import TableScorer
 
 
 @given(st.integers(1, 3_000_000))

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcode.build import shards as module
+from sparcode.build.score import candidates as module
 from sparcode.build.score import dot as dot_lists
 from sparcode.build.score import kept as kept_module
+from sparcode.build.score.candidates import item_ranges, score_block
 from sparcode.build.score.kept import KeptPairs, best_first, item_of, key_of, raw_threshold, scan, value_of
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer, collect_scores
-from sparcode.build.shards import item_ranges, score_block
 from tests.query.scorers import random_rescorer
 
 INF = np.float32(np.inf)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from sparcode.build.assembly import assemble
-from sparcode.build.shards import Candidates
+from sparcode.build.score.candidates import Candidates
 from sparcode.errors import QueryError, SparcodeError
 from sparcode.index.layout import MAX_ITEMS, Family, Index, LayoutError, from_scipy, from_scores, make_index, pack
 from sparcode.query.search.searcher import Searcher, SearchResult

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcode.build.budget import best_of_each, bias_cut, budget_cut, density_cut, length_cut, pi_of
+from sparcode.build.cut import best_of_each, bias_cut, budget_cut, density_cut, length_cut, pi_of
 from sparcode.build.policy import resolve_settings
-from sparcode.build.shards import Candidates, grouped, score_block
+from sparcode.build.score.candidates import Candidates, grouped, score_block
 from sparcode.config import IndexConfig
 from sparcode.errors import BudgetError, ConfigError
 

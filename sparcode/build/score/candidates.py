@@ -1,26 +1,15 @@
-"""One block of the offline job: score some stored codes against all items, keep what may be stored, write a shard.
-
-A shard is whole or absent (temporary name, rename) and lies in a folder named after everything its content depends
-on, so a restarted job may take any shard it finds there.
-"""
+"""The pairs of some codes with all items that may be stored: scored range by range, kept, put in order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparcode.build.score.counts import CountScorer
 from sparcode.build.score.kept import KeptPairs
 from sparcode.build.score.likelihood import LikelihoodScorer
 from sparcode.build.score.scoring import CodeScorer, ListScorer, collect_scores
-from sparcode.errors import CorruptIndexError
-from sparcode.index.arrays import open_encoder_files, read_arrays, write_arrays
 from sparcode.jit import exact
-from sparcode.query.rescore.rescorer import Rescorer
 
 WARM_RUNS, WARM_LENGTH = 64, 64
 """Items scored first: so many runs of so many, evenly spaced; more runs for longer lists."""
@@ -37,72 +26,6 @@ class Candidates(NamedTuple):
     def codes(self) -> np.ndarray:
         """(P,) int32 row of every pair."""
         return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Codes ``start:stop`` of ``<folder>/stored.safetensors``; small, so that it travels to other processes.
-
-    Kept are pairs with a score above the code's threshold, which stands in the same file, and the best ``floor`` pairs
-    of every code.
-    """
-
-    model: str
-    folder: str
-    start: int
-    stop: int
-    floor: int
-
-    @property
-    def path(self) -> Path:
-        """The shard file."""
-        return Path(self.folder) / f"block-{self.start:09d}-{self.stop:09d}.safetensors"
-
-
-def open_scorer(model: Path) -> ListScorer:
-    """Open the scorer that makes the lists of a model folder: the trained one, or log-frequencies (``counts``)."""
-    encoder, arrays = open_encoder_files(model, "encoder")
-    rescorer = Rescorer.open(model)
-    if rescorer.spec.get("lists", rescorer.kind) == "counts":
-        return CountScorer.open(model, rescorer.item_count)
-    scorer = CodeScorer(rescorer, arrays["codebooks"], str(encoder["quantizer"]["kind"]))
-    return scorer if rescorer.spec.get("bias") is not None else LikelihoodScorer(scorer)
-
-
-@lru_cache(maxsize=2)
-def _cached_scorer(model: str, stamp: int) -> ListScorer:
-    return open_scorer(Path(model))
-
-
-def cached_scorer(model: Path) -> ListScorer:
-    """Open the scorer of a model folder, once for all blocks of a process."""
-    # The stamp keeps a long-lived worker from using arrays of a model that was replaced meanwhile.
-    return _cached_scorer(str(model), (model / "rescorer.safetensors").stat().st_mtime_ns)
-
-
-def run_block(block: Block) -> int:
-    """Score one block and write its shard, unless a readable one is there; returns the number of pairs in it."""
-    try:
-        return len(read_arrays(block.path, verify=True)["items"])
-    except CorruptIndexError:
-        pass  # absent, or damaged by a crash of the machine: made again
-    stored = read_arrays(Path(block.folder) / "stored.safetensors")
-    codes, thresholds = (np.array(stored[name][block.start : block.stop]) for name in ("codes", "thresholds"))
-    found = score_block(cached_scorer(Path(block.model)), codes, thresholds, block.floor)
-    write_arrays(block.path, found._asdict())
-    return len(found.items)
-
-
-def read_shards(blocks: list[Block]) -> Candidates:
-    """Join the shards of consecutive blocks."""
-    parts = [read_arrays(block.path) for block in blocks]
-    lengths = [np.diff(part["indptr"]) for part in parts]
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if parts else np.zeros(1)
-    return Candidates(
-        indptr.astype(np.int64),
-        np.concatenate([part["items"] for part in parts]) if parts else np.zeros(0, np.int32),
-        np.concatenate([part["values"] for part in parts]) if parts else np.zeros(0, np.float32),
-    )
 
 
 def score_block(scorer: ListScorer, codes: np.ndarray, threshold: float | np.ndarray, floor: int) -> Candidates:
