@@ -42,6 +42,7 @@ def predict_command(
     allow: options.Allow = None,
     deny: options.Deny = None,
     unknown: options.Unknown = None,
+    threads: options.Threads = None,
     json: options.Json = None,
 ) -> None:
     """Recommend items to many users, into a file.
@@ -50,12 +51,13 @@ def predict_command(
     """
     if json == STDOUT and str(out) == STDOUT:
         raise typer.BadParameter("both --json and --out ask for stdout: give one of them a file")
-    summary = predict(run, users, out, k, where=where, allow=allow, deny=deny, unknown=unknown)
+    filters = {"where": where, "allow": allow, "deny": deny, "unknown": unknown}
+    summary = predict(run, users, out, k, threads=threads, **filters)
     if not in_json(summary, json):
         note(f"wrote {summary['rows']} rows to {'stdout' if str(out) == STDOUT else out}")
 
 
-def predict(run: Path, users: str, out: Path, k: int, **filters: Any) -> dict[str, Any]:
+def predict(run: Path, users: str, out: Path, k: int, *, threads: int | None = None, **filters: Any) -> dict[str, Any]:
     """Answer the users of a file and write ``out``, whole or not at all; returns what was written.
 
     ``filters``: where, allow, deny, unknown, as texts of the command line.
@@ -69,5 +71,5 @@ def predict(run: Path, users: str, out: Path, k: int, **filters: Any) -> dict[st
     model = open_run(run)
     options.check_count(k, model.pipeline.item_count)
     given = read_ids(users, "user", model.run.dataset.user_ids)
-    tables = model.predict_tables(given, k, **item_filters(model, **filters))
+    tables = model.predict_tables(given, k, threads=threads, **item_filters(model, **filters))
     return {"rows": write_tables(tables, out, kind), "users": len(given), "out": str(out)}

@@ -136,7 +136,7 @@ class SparCode:
     def recommend(
         self, users: Ids | None = None, histories: Ids | None = None, features: Features | None = None,
         k: int = 10, *, rescore: int | None = None, include_seen: bool | None = None, where: str | None = None,
-        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None,
+        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) of shape (B, k): external ids as objects, scores float32, best first.
 
@@ -147,31 +147,32 @@ class SparCode:
         None = as the run's configuration says (``query.include_seen``, False unless set).
 
         Answers are items that satisfy ``where`` (``"genres in (Comedy, Drama) and not year<1990"``), are in ``allow``
-        and not in ``deny``: item ids, or masks as of ``items_where``. ``unknown``: see the class. Raises UnknownIdError
-        and QueryError with one-line messages.
+        and not in ``deny``: item ids, or masks as of ``items_where``. ``unknown``: see the class. ``threads`` share the
+        queries of a batch (None: all this process may use); answers do not depend on them. Raises UnknownIdError and
+        QueryError with one-line messages.
         """
         now = self._snapshot
-        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown)
+        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown, threads)
         hits = now.hits(now.queries(users, histories, features, unknown), how)
         return now.external(hits.ids), hits.scores
 
     def recommend_items(
         self, users: Ids | None = None, histories: Ids | None = None, features: Features | None = None,
         k: int = 10, *, rescore: int | None = None, include_seen: bool | None = None, where: str | None = None,
-        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None,
+        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> list[list[dict[str, Any]]]:  # fmt: skip
         """Return, for each query of ``recommend``, a list of {item_id, score, title, filled}, best first.
 
         Fit for JSON: the score is None where popularity filled the place, and places without an item are left out.
         """
         now = self._snapshot
-        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown)
+        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown, threads)
         return answers.described(now, now.hits(now.queries(users, histories, features, unknown), how))
 
     def recommend_table(
         self, users: Ids | None = None, histories: Ids | None = None, features: Features | None = None,
         k: int = 10, *, rescore: int | None = None, include_seen: bool | None = None, where: str | None = None,
-        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None,
+        allow: Items | None = None, deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> pa.Table:  # fmt: skip
         """Return the answers of ``recommend`` as a table, one row an answer, best first in each query.
 
@@ -180,19 +181,20 @@ class SparCode:
         ``.to_pandas()`` makes a DataFrame of it. Places without an item are left out.
         """
         now = self._snapshot
-        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown)
+        how = now.settings(k, rescore, include_seen, where, allow, deny, unknown, threads)
         return answers.answer_table(now, now.hits(now.queries(users, histories, features, unknown), how))
 
     def similar_items(
         self, ids: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None,
-        deny: Items | None = None, unknown: str | None = None,
+        deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) of shape (B, k): what the index recommends after each item alone.
 
-        ``where``, ``allow``, ``deny``, ``unknown``: as of ``recommend``; unknown ``ids`` raise unless told otherwise.
+        ``where``, ``allow``, ``deny``, ``unknown``, ``threads``: as of ``recommend``; unknown ``ids``
+        raise unless told otherwise.
         """
         now = self._snapshot
-        how = now.settings(k, None, None, where, allow, deny, unknown)
+        how = now.settings(k, None, None, where, allow, deny, unknown, threads)
         policy, known = policy_of(unknown, "raise"), now.dataset.item_ids
         found = internal_ids(known, arguments.listed(ids, "ids"), "ids", policy, "answered by popularity")
         hits = now.hits(now.single_items(found), how)
@@ -200,7 +202,7 @@ class SparCode:
 
     def predict(
         self, users: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None,
-        deny: Items | None = None, unknown: str | None = None,
+        deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return (ids, scores) for many known users; the same as ``recommend(users=...)``.
 
@@ -208,11 +210,11 @@ class SparCode:
         """
         if users is None:
             raise QueryError("users is None; expected a list of user ids")
-        return self.recommend(users=users, k=k, where=where, allow=allow, deny=deny, unknown=unknown)
+        return self.recommend(users=users, k=k, where=where, allow=allow, deny=deny, unknown=unknown, threads=threads)
 
     def predict_tables(
         self, users: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None,
-        deny: Items | None = None, unknown: str | None = None,
+        deny: Items | None = None, unknown: str | None = None, threads: int | None = 1,
     ) -> Iterator[pa.Table]:  # fmt: skip
         """Yield the answers for many known users as tables of some thousand users each, in the order given.
 
@@ -220,7 +222,7 @@ class SparCode:
         ``recommend_table``. Arguments are checked before the first table; there is at least one, maybe without rows.
         """
         now = self._snapshot
-        how = now.settings(k, None, None, where, allow, deny, unknown)
+        how = now.settings(k, None, None, where, allow, deny, unknown, threads)
         given = arguments.listed(users, "users")
         queries, names = now.user_queries(given, unknown), answers.labels(now.dataset.user_ids, given)
         return _user_tables(now, names, now.blocks(queries, how), how)

@@ -20,6 +20,7 @@ from sparcode.query.attributes import AttributeFilter
 from sparcode.query.filters import ItemSet
 from sparcode.query.pipeline import Pipeline
 from sparcode.run import Run
+from sparcode.threads import available_cpus
 from sparcode.types import NO_ITEM, Hits, Queries
 
 ALWAYS_WIDE = 1000
@@ -31,17 +32,21 @@ _PLACES = 1 << 22
 
 
 class Settings(NamedTuple):
-    """How a batch is answered: columns of the answer, candidates, repeats, filters."""
+    """How a batch is answered: columns of the answer, candidates, repeats, filters, threads."""
 
     k: int
     rescore: int | None
     include_seen: bool
     allow: ItemSet | None
     deny: ItemSet | None
+    threads: int
 
     def options(self) -> dict[str, Any]:
         """Return what the pipeline takes by name."""
-        return {"rescore": self.rescore, "include_seen": self.include_seen, "allow": self.allow, "deny": self.deny}
+        return {
+            "rescore": self.rescore, "include_seen": self.include_seen, "allow": self.allow, "deny": self.deny,
+            "threads": self.threads,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,9 @@ class Snapshot:
         return self.attribute_filter.where(arguments.text(condition, "where", example))
 
     def settings(
-        self, k: Any, rescore: Any, include_seen: Any, where: Any, allow: Items | None, deny: Items | None, unknown: Any
-    ) -> Settings:
+        self, k: Any, rescore: Any, include_seen: Any, where: Any, allow: Items | None, deny: Items | None,
+        unknown: Any, threads: Any = 1,
+    ) -> Settings:  # fmt: skip
         """Return checked settings; no number in them is larger than the run can use."""
         items = self.pipeline.item_count
         width = min(arguments.whole(k, "k", 1), max(items, ALWAYS_WIDE))
@@ -94,7 +100,8 @@ class Snapshot:
         if where is not None:
             found = self.where(where)
             allowed = found if allowed is None else found & allowed
-        return Settings(width, rescore, self.repeats(include_seen), allowed, denied)
+        workers = available_cpus() if threads is None else arguments.whole(threads, "threads", 1)
+        return Settings(width, rescore, self.repeats(include_seen), allowed, denied, workers)
 
     def repeats(self, include_seen: Any) -> bool:
         """Return whether items of the history are answers: as asked, or as the run's configuration says."""

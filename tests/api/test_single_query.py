@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sparcode import SparCode
+from sparcode.errors import QueryError
 from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.learned import SparcodeRetriever
 from sparcode.types import Hits, Queries
@@ -72,3 +73,21 @@ def test_everything_goes_through_one_function(model: SparCode, monkeypatch: pyte
     assert len(model.recommend_items(histories=[[100, 104]], k=3)[0]) == 3
     assert SparcodeRetriever(model.pipeline).retrieve(Queries.single(np.array([1, 2], np.int32)), 4).ids.shape == (1, 4)
     assert asked == [1, 2, 1, 1, 1]
+
+
+def test_threads_share_a_batch_and_change_nothing(model: SparCode) -> None:
+    users = [f"u{number:03d}" for number in range(40)]
+    ids, scores = model.recommend(users=users)
+    for threads in (2, 7, None):
+        own, found = model.recommend(users=users, threads=threads)
+        assert own.tolist() == ids.tolist()
+        np.testing.assert_array_equal(found, scores)
+    (table,) = model.predict_tables(users, threads=2)
+    assert table.equals(next(iter(model.predict_tables(users))))
+    assert model.similar_items([100, 104], threads=2)[0].tolist() == model.similar_items([100, 104])[0].tolist()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
+def test_wrong_threads_are_one_line(model: SparCode, threads: Any) -> None:
+    with pytest.raises(QueryError, match="threads is"):
+        model.recommend(users=["u000"], threads=threads)
