@@ -266,14 +266,14 @@ def test_a_damaged_shard_is_made_again(run, damage):
         build_index(run, density=8.0, block_codes=4, progress=spoil)
     assert content(opened(run)) == expected
     spoilt = {path: path.read_bytes() for path in (run / "index-work").rglob("block-*")}
-    read, made = shards.read_shards, {}
+    read, made = blocks.read_shards, {}
 
-    def noted(blocks: list[shards.Block]) -> shards.Candidates:
+    def noted(parts: list[blocks.Block]) -> blocks.Candidates:
         made.update({path: path.read_bytes() for path in spoilt})
-        return read(blocks)
+        return read(parts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code_blocks, "read_shards", noted)
+        patch.setattr(blocks, "read_shards", noted)
         build_index(run, density=8.0, block_codes=4)
     assert content(opened(run)) == expected
     assert all(made[path] != spoilt[path] for path in spoilt), "a bit too small to see in the index counts too"
@@ -414,8 +414,8 @@ def test_a_damaged_shard_of_covered_items_is_made_again(run, monkeypatch, damage
     assert len(found) > 1
     spoilt = DAMAGES[damage](found[0].read_bytes())
     found[0].write_bytes(spoilt)
-    made, read = [], code_blocks.read_cover
-    monkeypatch.setattr(code_blocks, "read_cover", lambda *parts: made.append(found[0].read_bytes()) or read(*parts))
+    made, read = [], blocks.read_cover
+    monkeypatch.setattr(blocks, "read_cover", lambda *parts: made.append(found[0].read_bytes()) or read(*parts))
     build_index(run, **given)
     assert made[0] != spoilt
     assert content(opened(run)) == expected
