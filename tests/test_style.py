@@ -87,7 +87,6 @@ def test_a_long_function_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 KERNEL_ARGUMENTS = 8
 MORE_ARGUMENTS: dict[str, int] = {
-    "sparcode/build/items/transitions.py:best_transitions": 10,
     "sparcode/quantize/beam.py:extend": 9,
     "sparcode/quantize/exact.py:settle": 10,
     "sparcode/query/encoder/kinds.py:capsule_states": 10,
@@ -116,10 +115,6 @@ MORE_ARGUMENTS: dict[str, int] = {
     "sparcode/query/search/query.py:best_keys": 11,
     "sparcode/query/search/query.py:search_bounded": 12,
     "sparcode/query/search/query.py:search_query": 11,
-    "sparcode/retrievers/hnsw.py:_keep_unseen": 11,
-    "sparcode/retrievers/lists.py:_accumulate": 9,
-    "sparcode/retrievers/lists.py:_search": 11,
-    "sparcode/semantic_id/behaviour.py:skip_gram_epoch": 11,
 }
 """``file:kernel`` -> arguments it still has; an entry that is not needed any more has to go."""
 

@@ -23,6 +23,7 @@ from sparcode.build.score.candidates import Candidates, grouped
 from sparcode.build.score.scoring import ListScorer
 from sparcode.index.arrays import Arrays
 from sparcode.jit import exact
+from sparcode.query.search.best import insert_best
 
 SCORED_AT_ONCE = 1 << 18
 """Scores made before they are searched for the best of each item."""
@@ -129,20 +130,15 @@ def needy_ranges(needs: np.ndarray) -> list[tuple[int, int]]:
 
 @exact
 def take_best(scores, ends, rows, values):
-    """Keep of scores (I, C) the best of item i in ``rows`` and ``values`` at ``ends[i]:ends[i + 1]``, best first."""
+    """Write of scores (I, C) the best of item i to ``rows`` and ``values`` at ``ends[i]:ends[i + 1]``, best first.
+
+    ``ends`` (I + 1,); at most C places an item.
+    """
     for i in range(scores.shape[0]):
         low, high = ends[i], ends[i + 1]
-        if low == high:
-            continue
-        for code in range(scores.shape[1]):
-            value = scores[i, code]
-            if rows[high - 1] >= 0 and not value > values[high - 1]:
-                continue
-            place = high - 1
-            while place > low and (rows[place - 1] < 0 or value > values[place - 1]):
-                rows[place], values[place] = rows[place - 1], values[place - 1]
-                place -= 1
-            rows[place], values[place] = code, value
+        count = 0
+        for code in range(scores.shape[1] if low < high else 0):
+            count = insert_best(rows[low:high], values[low:high], count, code, scores[i, code])
 
 
 def with_reserve(candidates: Candidates, found: Arrays) -> tuple[Candidates, np.ndarray]:

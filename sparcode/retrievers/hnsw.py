@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,19 @@ from sparcode.errors import MissingExtraError
 from sparcode.jit import exact
 from sparcode.query.search.best import insert_best
 from sparcode.retrievers.exact import QueryEncoder
-from sparcode.retrievers.ranking import check_request, empty_hits, fill
+from sparcode.retrievers.ranking import Histories, check_request, empty_hits, fill
 from sparcode.types import Hits, Queries
 
 LINKS = 32
 EF_CONSTRUCTION = 200
 _SPARE = 2  # results asked for beyond k: items tied at the border are then ordered by id
+
+
+class Found(NamedTuple):
+    """What a graph found for B queries: ``ids`` (B, X), -1 where it found fewer, and inner products ``scores``."""
+
+    ids: np.ndarray
+    scores: np.ndarray
 
 
 class HnswRetriever:
@@ -114,20 +121,20 @@ class HnswRetriever:
         self.prepare()
         ids, scores = empty_hits(len(tokens), k)
         blocked = np.zeros(self.item_count, np.bool_)
-        rows = np.arange(len(tokens))
+        rows, histories = np.arange(len(tokens)), Histories(indptr, items, exclude)
         longest = int(np.diff(indptr).max(initial=0)) if exclude else 0
         fetch = min(self.item_count, k + _SPARE + min(longest, 2 * k))
         while len(rows):
             found = self._fetch(tokens[rows], fetch)
-            done = _keep_unseen(*found, rows, known, indptr, items, exclude, blocked, ids, scores, fetch)
+            done = _keep_unseen(found, rows, known, histories, blocked, ids, scores, fetch)
             rows = rows[~done]
             fetch = min(self.item_count, 2 * fetch)
         return Hits(ids, scores)
 
-    def _fetch(self, tokens: np.ndarray, fetch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _fetch(self, tokens: np.ndarray, fetch: int) -> Found:
         rows, heads, width = tokens.shape
         ids, scores = self._knn(tokens.reshape(rows * heads, width), fetch)
-        return ids.reshape(rows, heads * fetch), scores.reshape(rows, heads * fetch)
+        return Found(ids.reshape(rows, heads * fetch), scores.reshape(rows, heads * fetch))
 
 
 class FaissHnsw(HnswRetriever):
@@ -286,27 +293,18 @@ def _merge_row(found: np.ndarray, values: np.ndarray, blocked: np.ndarray, ids: 
 
 @exact
 def _keep_unseen(
-    found: np.ndarray,
-    values: np.ndarray,
-    rows: np.ndarray,
-    known: np.ndarray,
-    indptr: np.ndarray,
-    items: np.ndarray,
-    exclude: bool,
-    blocked: np.ndarray,
-    ids: np.ndarray,
-    scores: np.ndarray,
-    fetch: int,
-) -> np.ndarray:
-    """Write the unseen results of each row; return (rows,) bool: False where more have to be fetched."""
+    found: Found, rows: np.ndarray, known: np.ndarray, histories: Histories, blocked: np.ndarray, ids: np.ndarray,
+    scores: np.ndarray, fetch: int,
+) -> np.ndarray:  # fmt: skip
+    """Write the unseen results of each row; return (rows,) bool: False where more than ``fetch`` have to be fetched."""
     done = np.ones(len(rows), np.bool_)
     for place in range(len(rows)):
         row = rows[place]
-        history = items[indptr[row] : indptr[row + 1]]
-        if exclude:
+        history = histories.items[histories.indptr[row] : histories.indptr[row + 1]]
+        if histories.exclude:
             for item in history:
                 blocked[item] = True
-        count = _merge_row(found[place], values[place], blocked, ids[row], scores[row]) if known[row] else 0
+        count = _merge_row(found.ids[place], found.scores[place], blocked, ids[row], scores[row]) if known[row] else 0
         if count < ids.shape[1] and known[row] and fetch < len(blocked):
             done[place] = False
         else:

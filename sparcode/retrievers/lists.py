@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sparcode.jit import exact
-from sparcode.retrievers.ranking import check_request, empty_hits, fill, select
+from sparcode.retrievers.ranking import Histories, check_request, empty_hits, fill, select
 from sparcode.types import Hits, Queries
+
+
+class Lists(NamedTuple):
+    """One list an item: ``indptr`` (n + 1,) int64, ``items`` int32, ``values`` float32 above 0."""
+
+    indptr: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+
+class Reading(NamedTuple):
+    """How lists are read: ``decay`` ^ age, ``depth`` events (0: all), ``distinct``: every item of them once."""
+
+    decay: float
+    depth: int
+    distinct: bool
 
 
 class ItemLists:
@@ -30,68 +48,46 @@ class ItemLists:
     ) -> None:
         self.name = name
         # Copies: mapped arrays are read-only, which would compile the kernel a second time.
-        self._lists = (np.array(indptr, np.int64), np.array(items, np.int32), np.array(values, np.float32))
-        self._settings = (float(decay), int(history), bool(distinct))
+        self._lists = Lists(np.array(indptr, np.int64), np.array(items, np.int32), np.array(values, np.float32))
+        self._reading = Reading(float(decay), int(history), bool(distinct))
 
     def retrieve(self, queries: Queries, k: int, *, include_seen: bool = False) -> Hits:
         """Return (B, k) hits; items that no list reaches are filled in by popularity."""
-        check_request(queries, k, len(self._lists[0]) - 1)
+        check_request(queries, k, len(self._lists.indptr) - 1)
         ids, scores = empty_hits(len(queries), k)
-        rows = (queries.indptr, queries.items, not include_seen)
-        _search(*self._lists, *self._settings, *rows, ids, scores)
+        histories = Histories(queries.indptr, queries.items, not include_seen)
+        _search(self._lists, self._reading, histories, ids, scores)
         return Hits(ids, scores)
 
 
 @exact
-def _accumulate(
-    list_indptr: np.ndarray,
-    list_items: np.ndarray,
-    list_values: np.ndarray,
-    decay: float,
-    depth: int,
-    distinct: bool,
-    history: np.ndarray,
-    used: np.ndarray,
-    sums: np.ndarray,
-) -> None:
+def _accumulate(lists: Lists, reading: Reading, history: np.ndarray, used: np.ndarray, sums: np.ndarray) -> None:
     weight = 1.0
-    for age in range(min(depth, len(history))):
+    reach = reading.depth if reading.depth > 0 else len(history)
+    for age in range(min(reach, len(history))):
         item = history[len(history) - 1 - age]
-        if not (distinct and used[item]):
-            for place in range(list_indptr[item], list_indptr[item + 1]):
-                target = list_items[place]
+        if not (reading.distinct and used[item]):
+            for place in range(lists.indptr[item], lists.indptr[item + 1]):
+                target = lists.items[place]
                 if sums[target] == -np.inf:
                     sums[target] = 0.0
-                sums[target] += weight * list_values[place]
+                sums[target] += weight * lists.values[place]
         used[item] = True
-        weight *= decay
+        weight *= reading.decay
     for item in history:
         used[item] = False
 
 
 @exact
-def _search(
-    list_indptr: np.ndarray,
-    list_items: np.ndarray,
-    list_values: np.ndarray,
-    decay: float,
-    depth: int,
-    distinct: bool,
-    indptr: np.ndarray,
-    items: np.ndarray,
-    exclude: bool,
-    ids: np.ndarray,
-    scores: np.ndarray,
-) -> None:
-    n = len(list_indptr) - 1
+def _search(lists: Lists, reading: Reading, histories: Histories, ids: np.ndarray, scores: np.ndarray) -> None:
+    n = len(lists.indptr) - 1
     sums = np.empty(n, np.float64)
     flags = np.zeros(n, np.bool_)
     for row in range(ids.shape[0]):
-        history = items[indptr[row] : indptr[row + 1]]
+        history = histories.items[histories.indptr[row] : histories.indptr[row + 1]]
         sums[:] = -np.inf
-        reach = depth if depth > 0 else len(history)
-        _accumulate(list_indptr, list_items, list_values, decay, reach, distinct, history, flags, sums)
-        if exclude:
+        _accumulate(lists, reading, history, flags, sums)
+        if histories.exclude:
             for item in history:
                 flags[item] = True
         best = np.empty(ids.shape[1], np.float64)

@@ -7,6 +7,7 @@ A score of ``-inf`` or ``nan`` means "no evidence": such items are never ranked,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from sparcode.types import NO_ITEM, Hits, Queries
 
 BLOCK_BYTES = 64 << 20
 """Memory of one block of dense scores."""
+
+
+class Histories(NamedTuple):
+    """Histories of B queries for kernels: ``indptr`` (B + 1,) int64, ``items`` int32, ``exclude``: leave them out."""
+
+    indptr: np.ndarray
+    items: np.ndarray
+    exclude: bool
 
 
 def check_request(queries: Queries, k: int, item_count: int) -> None:

@@ -18,7 +18,7 @@ runs on one thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -145,6 +145,23 @@ def multiply(matrix: Pairs, dense: np.ndarray) -> np.ndarray:
     return out
 
 
+class Walk(NamedTuple):
+    """Sequences in CSR, ``indptr`` int64 and ``items`` int32, and the ``order`` int64 they are passed in."""
+
+    indptr: np.ndarray
+    items: np.ndarray
+    order: np.ndarray
+
+
+class Steps(NamedTuple):
+    """Steps of one epoch: their rate falls in a line from the first to the last."""
+
+    window: int
+    negatives: int
+    first_rate: float
+    last_rate: float
+
+
 def item2vec(sequences: Sequences, item_count: int, options: BehaviourOptions, seed: int) -> np.ndarray:
     """Return float32 (item_count, width), see the module; sequences in a new order every epoch."""
     random = generator(seed, "behaviour", "item2vec")
@@ -157,10 +174,9 @@ def item2vec(sequences: Sequences, item_count: int, options: BehaviourOptions, s
     for epoch in range(options.epochs):
         order = random.permutation(len(sequences)).astype(np.int64)
         first, last = (options.learning_rate * max(1 - e / options.epochs, 1e-4) for e in (epoch, epoch + 1))
-        skip_gram_epoch(
-            np.asarray(sequences.indptr, np.int64), np.asarray(sequences.items, np.int32), order, vectors, contexts,
-            noise, state, options.window, options.negatives, first, last,
-        )  # fmt: skip
+        walk = Walk(np.asarray(sequences.indptr, np.int64), np.asarray(sequences.items, np.int32), order)
+        steps = Steps(options.window, options.negatives, first, last)
+        skip_gram_epoch(walk, vectors, contexts, noise, state, steps)
     return vectors
 
 
@@ -176,12 +192,14 @@ def sparse_product(indptr, columns, values, dense, out):
 
 
 @exact
-def skip_gram_epoch(indptr, items, order, vectors, contexts, noise, state, window, negatives, first_rate, last_rate):
-    """Pass once over sequences in ``order``; the step falls in a line from the first to the last rate.
+def skip_gram_epoch(walk, vectors, contexts, noise, state, steps):
+    """Pass once over sequences, a Walk, with ``steps``, Steps.
 
     ``vectors``, ``contexts``: float32 (n, d), changed. ``noise``: int32 (2^20,) items by their share of draws.
     ``state``: uint64 (1,), xorshift. The window of every event is drawn from 1..window.
     """
+    indptr, items, order = walk
+    window, negatives, first_rate, last_rate = steps
     width = vectors.shape[1]
     change = np.empty(width, np.float32)
     x = state[0]

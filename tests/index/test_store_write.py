@@ -16,7 +16,8 @@ from sparcode.errors import RunError
 from sparcode.index.layout import Family, Index, make_index, pack
 from sparcode.index.store import open_index, publish
 from sparcode.index.store import write as store_write
-from sparcode.index.store.operations import FaultingFileOps, FileOps, RecordingFileOps, SimulatedCrash
+from sparcode.index.store.operations import FileOps
+from tests.index.faults import FaultingFileOps, RecordingFileOps, SimulatedCrash
 from tests.index.powerloss import Disk
 
 

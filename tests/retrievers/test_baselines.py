@@ -53,14 +53,15 @@ def test_neighbour_kernel_in_plain_python() -> None:
 def test_list_kernels_in_plain_python(distinct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = queries_of(HISTORIES)
     indptr, items, values = transition_lists()
-    arrays = (indptr.astype(np.int64), items.astype(np.int32), values.astype(np.float32))
+    arrays = lists.Lists(indptr.astype(np.int64), items.astype(np.int32), values.astype(np.float32))
+    histories = lists.Histories(queries.indptr, queries.items, True)
     outputs = []
     for compiled in (True, False):
         if not compiled:
             monkeypatch.setattr(lists, "_accumulate", lists._accumulate.py_func)
         search = lists._search if compiled else lists._search.py_func
         ids, scores = empty_hits(len(queries), 5)
-        search(*arrays, 0.5, 4, distinct, queries.indptr, queries.items, True, ids, scores)
+        search(arrays, lists.Reading(0.5, 4, distinct), histories, ids, scores)
         outputs.append((ids, scores))
     np.testing.assert_array_equal(outputs[0][0], outputs[1][0])
     np.testing.assert_array_equal(outputs[0][1], outputs[1][1])

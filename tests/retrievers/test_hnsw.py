@@ -120,11 +120,15 @@ def test_hnswlib_that_finds_too_few_is_asked_row_by_row(vectors: np.ndarray) -> 
 def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     found = np.array([[3, 3, 5, -1, 2, 3], [0, 1, 2, 3, 4, 5]])
     values = np.array([[0.5, 0.75, 0.75, 0, 0.1, 0.9], [1, 1, 0.5, 0.4, 0.3, 0.2]], np.float32)
-    arguments = (np.arange(2), np.ones(2, bool), np.array([0, 1, 3]), np.array([2, 0, 1], np.int32), True)
+    arguments = (
+        np.arange(2),
+        np.ones(2, bool),
+        hnsw.Histories(np.array([0, 1, 3]), np.array([2, 0, 1], np.int32), True),
+    )
 
     def answers(keep: object) -> tuple[np.ndarray, ...]:
         ids, scores = np.full((2, 3), -1, np.int32), np.full((2, 3), -np.inf, np.float32)
-        done = keep(found, values, *arguments, np.zeros(9, bool), ids, scores, 3)  # type: ignore[operator]
+        done = keep(hnsw.Found(found, values), *arguments, np.zeros(9, bool), ids, scores, 3)  # type: ignore[operator]
         return ids, scores, done
 
     compiled = answers(hnsw._keep_unseen)

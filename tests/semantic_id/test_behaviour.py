@@ -119,14 +119,14 @@ def test_kernels_in_plain_python() -> None:
     out = np.zeros((4, 2))
     behaviour.sparse_product.py_func(matrix.indptr, matrix.columns, matrix.values, basis, out)
     assert np.allclose(out, behaviour.multiply(matrix, basis))
-    results = []
+    results, walk = [], behaviour.Walk(data.indptr, data.items, np.array([1, 0]))
     for kernel in (behaviour.skip_gram_epoch, behaviour.skip_gram_epoch.py_func):
         random = np.random.default_rng(0)
         vectors, contexts = random.normal(size=(2, 4, 3)).astype(np.float32)
         noise = random.integers(0, 4, 1 << 20).astype(np.int32)
         state = np.array([12345], np.uint64)
         with np.errstate(over="ignore"):
-            kernel(data.indptr, data.items, np.array([1, 0]), vectors, contexts, noise, state, 2, 2, 0.1, 0.05)
+            kernel(walk, vectors, contexts, noise, state, behaviour.Steps(2, 2, 0.1, 0.05))
         results.append((vectors, contexts, state))
     for one, two in zip(*results, strict=True):
         assert np.allclose(one, two, atol=1e-5)

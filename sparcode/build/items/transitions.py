@@ -12,6 +12,7 @@ import numpy as np
 
 from sparcode.config import ItemFamilyConfig
 from sparcode.jit import exact
+from sparcode.query.search.best import insert_best
 from sparcode.types import Sequences
 
 
@@ -28,6 +29,20 @@ class Transitions(NamedTuple):
         return self.items[part], self.values[part]
 
 
+class Events(NamedTuple):
+    """E events of training sequences in CSR, and where each of n items occurs; int64 but for ``items``.
+
+    ``indptr`` (sequences + 1,), ``items`` (E,) int32, ``rows`` (E,) the sequence of each event; ``positions`` (E,)
+    event numbers sorted by item, item i has ``positions[starts[i]:starts[i + 1]]``, ``starts`` (n + 1,).
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+    rows: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+
+
 def count_transitions(train: Sequences, item_count: int, config: ItemFamilyConfig | None = None) -> Transitions:
     """Count transitions in ``train`` and keep the ``config.length`` best of every item, ties by smaller id.
 
@@ -37,14 +52,13 @@ def count_transitions(train: Sequences, item_count: int, config: ItemFamilyConfi
     config = config or ItemFamilyConfig()
     popularity = np.bincount(train.items, minlength=item_count).astype(np.int64)
     present = np.maximum(popularity, 1).astype(np.float64)
-    events = np.ascontiguousarray(train.items, np.int32)
-    positions = np.argsort(events, kind="stable").astype(np.int64)
+    items = np.ascontiguousarray(train.items, np.int32)
+    positions = np.argsort(items, kind="stable").astype(np.int64)
     rows = np.repeat(np.arange(len(train), dtype=np.int64), np.diff(train.indptr))
     starts = np.concatenate([[0], np.cumsum(popularity)]).astype(np.int64)
-    items, values, counts = best_transitions(
-        np.array(train.indptr, np.int64), events.copy(), rows, positions, starts,
-        present**-config.source_power, present**-config.target_power, config.window, config.reverse, config.length,
-    )  # fmt: skip
+    events = Events(np.array(train.indptr, np.int64), items.copy(), rows, positions, starts)
+    factors = present**-config.source_power, present**-config.target_power
+    items, values, counts = best_transitions(events, *factors, config.window, config.reverse, config.length)
     kept = np.arange(config.length)[None, :] < counts[:, None]
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Transitions(indptr, items[kept], values[kept])
@@ -70,22 +84,21 @@ def count_repeats(train: Sequences, item_count: int, config: ItemFamilyConfig | 
 
 
 @exact
-def best_transitions(  # type: ignore[no-untyped-def]
-    indptr, items, rows, positions, starts, source_factor, target_factor, window, reverse, length
-):
+def best_transitions(events, source_factor, target_factor, window, reverse, length):  # type: ignore[no-untyped-def]
     """Count one source item at a time into a dense accumulator, then keep its best targets.
 
-    ``positions``: event numbers sorted by item, item i has ``positions[starts[i]:starts[i + 1]]``; ``rows`` (events,)
-    is the sequence of each event. Returns ids (n, length) ascending, values (n, length) float32 and counts (n,).
+    ``events``: Events; factors (n,) float64. Returns ids (n, length) ascending, values (n, length) float32 and counts
+    (n,).
     """
+    indptr, items, rows, positions, starts = events
     item_count = starts.shape[0] - 1
     out_items = np.zeros((item_count, length), np.int32)
     out_values = np.zeros((item_count, length), np.float32)
     counts = np.zeros(item_count, np.int64)
     sums = np.zeros(item_count)
     touched = np.empty(item_count, np.int32)
-    best_ids = np.empty(length + 1, np.int32)
-    best_values = np.empty(length + 1, np.float32)
+    best_ids = np.empty(length, np.int32)
+    best_values = np.empty(length, np.float32)
     for source in range(item_count):
         found = 0
         for place in range(starts[source], starts[source + 1]):
@@ -108,17 +121,7 @@ def best_transitions(  # type: ignore[no-untyped-def]
             target = touched[place]
             value = np.float32(sums[target] * source_factor[source] * target_factor[target])
             sums[target] = 0.0
-            spot = kept
-            while spot > 0 and (
-                best_values[spot - 1] < value or (best_values[spot - 1] == value and best_ids[spot - 1] > target)
-            ):
-                best_values[spot] = best_values[spot - 1]
-                best_ids[spot] = best_ids[spot - 1]
-                spot -= 1
-            if spot < length:
-                best_values[spot] = value
-                best_ids[spot] = target
-                kept = min(kept + 1, length)
+            kept = insert_best(best_ids, best_values, kept, target, value)
         order = np.argsort(best_ids[:kept])
         for place in range(kept):
             out_items[source, place] = best_ids[order[place]]
