@@ -27,7 +27,9 @@ def internal_ids(
     and says what happens ``then``) or "ignore". None and nan are unknown ids; what cannot be an id (a truth value,
     2.5, a list) is a QueryError, whatever the policy. ``place``: how a message calls the value of a position.
     """
-    found = [_lookup(known, value) for value in values]
+    found = known.get_plain(values)
+    if found is None:
+        found = [_lookup(known, value) for value in values]
     if None not in found:
         return np.array(found, np.int32)
     unknown = [position for position, internal in enumerate(found) if internal is None]

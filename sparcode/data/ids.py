@@ -71,6 +71,13 @@ class IdMap:
             return self._scan(key)
         return self._lookup().get(key)
 
+    def get_plain(self, external: list[Any]) -> list[int | None] | None:
+        """Return what ``get`` returns for each, looked up at once; None where that is not possible: ids of another type
+        than the known ones, or no dictionary yet."""
+        if self._dictionary is None or not {self._plain}.issuperset(map(type, external)):
+            return None
+        return list(map(self._dictionary.get, external))
+
     def to_internal(self, external: Iterable[Any]) -> np.ndarray:
         """Return internal ids, int32, in the given order; UnknownIdError names the first unknown id."""
         found = []

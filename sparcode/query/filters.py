@@ -139,6 +139,8 @@ class PopularItems:
 
         Each row leaves out what it holds already and, unless ``include_seen``, its query's history. Writes ``hits``.
         """
+        if len(hits.ids) == 1 and hits.ids[0, -1] != NO_ITEM:
+            return hits
         short = np.flatnonzero(hits.ids[:, -1] == NO_ITEM)
         if not len(short):
             return hits

@@ -29,6 +29,10 @@ from sparcode.query.state import Candidates, QueryState, check_items
 from sparcode.run import Run
 from sparcode.types import NO_ITEM, Hits, Queries
 
+_ENCODED_TOGETHER = 128
+"""Queries of a batch from which on encoding all of them first, so that they share the encoder's weights, is faster than
+encoding each before it is answered: on one thread alone, as it is not spread over threads."""
+
 
 class Pipeline:
     """A trained run ready to answer. Read-only: threads may share one."""
@@ -145,7 +149,8 @@ class Pipeline:
         depth, eligible = self._depth(k, rescore), self._every
         if allow is not None or deny is not None:
             eligible = Eligible.of(self.item_count, allow, deny)
-        if tokens is None and self._answerer.encodes:
+        inside = self._answerer.encodes and (threads > 1 or len(queries) < _ENCODED_TOGETHER)
+        if tokens is None and inside:
             hits = self._answerer.histories(queries, k, depth, not include_seen, eligible, threads)
         else:
             state = self.encode(queries, tokens)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sparcode import SparCode
+from sparcode.api import snapshot
 from sparcode.errors import QueryError
 from sparcode.query.pipeline import Pipeline
 from sparcode.retrievers.learned import SparcodeRetriever
@@ -91,3 +92,19 @@ def test_threads_share_a_batch_and_change_nothing(model: SparCode) -> None:
 def test_wrong_threads_are_one_line(model: SparCode, threads: Any) -> None:
     with pytest.raises(QueryError, match="threads is"):
         model.recommend(users=["u000"], threads=threads)
+
+
+@pytest.mark.parametrize("users", [["u001"], ["u001", "u002"]], ids=["one", "two"])
+def test_large_catalogues_keep_no_names_and_answer_alike(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, users: list[str]
+) -> None:
+    kept = SparCode.load(tiny_run.folder)
+    expected, _ = kept.recommend(users=users, k=80)
+    assert kept._snapshot._names is not None
+    assert None in expected[0]
+    monkeypatch.setattr(snapshot, "_MOST_NAMED", 10)
+    model = SparCode.load(tiny_run.folder)
+    ids, _ = model.recommend(users=users, k=80)
+    assert model._snapshot._names is None
+    assert ids.tolist() == expected.tolist()
+    assert {type(item) for item in ids.ravel()} == {type(item) for item in expected.ravel()} == {int, type(None)}

@@ -50,6 +50,16 @@ def test_round_trip(values: list) -> None:
     assert ids.to_external(ids.to_internal(values)) == values
 
 
+@pytest.mark.parametrize("values", [["a", "b", "1"], [0, 1, 7]], ids=["text", "whole numbers"])
+def test_plain_ids_are_looked_up_at_once_and_others_are_left_to_get(values: list) -> None:
+    ids, asked = IdMap(values), [*values[::-1], type(values[0])(9)]
+    assert ids.get_plain(asked) is None  # no dictionary yet
+    assert ids.get(values[0]) == 0
+    assert ids.get_plain(asked) == [ids.get(value) for value in asked] == [2, 1, 0, None]
+    for other in (True, 1.0, None, np.int64(1), np.str_("a"), [1]):
+        assert ids.get_plain([*asked, other]) is None
+
+
 @pytest.mark.parametrize("values", [[f"x{i}" for i in range(50)], list(range(100, 150))])
 def test_single_look_ups_of_a_large_map_build_no_dictionary(values: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids_module, "_ALWAYS_DICTIONARY", 10)

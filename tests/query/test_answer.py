@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sparcode.errors import QueryError
 from sparcode.query import answer, answerer, evidence
+from sparcode.query import pipeline as pipeline_module
 from sparcode.query.answer import MOST_ORDERED
 from sparcode.query.filters import Eligible
 from sparcode.query.pipeline import Pipeline, QuerySettings
@@ -185,3 +186,28 @@ def test_threads_may_share_a_pipeline():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_is_answered_alike_however_it_is_encoded(case, monkeypatch):
+    queries = queries_of(HISTORIES * 3)
+    queries = Queries(queries.indptr, queries.items, features_of(fast(case), len(queries)))
+    answers = []
+    for together in (1, len(queries) + 1):
+        monkeypatch.setattr(pipeline_module, "_ENCODED_TOGETHER", together)
+        answers.append(check(fast(case), queries, 7, 9, False))
+    np.testing.assert_array_equal(answers[0].ids, answers[1].ids)
+    np.testing.assert_array_equal(answers[0].scores, answers[1].scores)
+
+
+def test_large_batches_are_encoded_together_on_one_thread_alone(monkeypatch):
+    pipeline, called = fast("table"), []
+    monkeypatch.setattr(
+        pipeline, "encode", lambda *given, **named: called.append(1) or Pipeline.encode(pipeline, *given)
+    )
+    queries = queries_of([[1, 2, 3]] * pipeline_module._ENCODED_TOGETHER)
+    for threads, expected in ((1, 1), (2, 1)):
+        pipeline.retrieve(queries, 5, threads=threads)
+        assert len(called) == expected
+    pipeline.retrieve(queries.slice(0, len(queries) - 1), 5)
+    assert len(called) == 1
