@@ -35,6 +35,8 @@ from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
 from sparcode.index.layout import Family, Index, make_index, pack
 from sparcode.query.search import searcher as own_searcher
+from sparcode.query.search.arguments import Answers, Filters, SparseQuery
+from sparcode.query.search.query import search_query
 from sparcode.scale.workload import SparseQueries
 from sparcode.seeding import generator
 
@@ -118,19 +120,19 @@ class Variant:
 
 def variants(against: Path | None) -> list[Variant]:
     """Return this checkout's implementation, and that of another one if there is any."""
-    found = [Variant("this", own_searcher, kernel_loop(own_searcher.kernels))]
+    found = [Variant("this", own_searcher, kernel_loop(search_query))]
     if against is not None:
-        module = imported(against)
-        found.append(Variant("against", module, kernel_loop(module.kernels)))
+        module, query = imported(against)
+        found.append(Variant("against", module, kernel_loop(query.search_query)))
     return found
 
 
-def imported(checkout: Path) -> ModuleType:
-    """Return the searcher module of another checkout, with all that it imports from there, beside this checkout's."""
+def imported(checkout: Path) -> list[ModuleType]:
+    """Return the modules ``searcher`` and ``query`` of another checkout, with all that they import from there."""
     own = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}
     sys.path.insert(0, str(checkout))
     try:
-        found = importlib.import_module("sparcode.query.search.searcher")
+        found = [importlib.import_module(f"sparcode.query.search.{name}") for name in ("searcher", "query")]
     finally:
         sys.path.pop(0)
         other = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparcode"}
@@ -149,15 +151,15 @@ def _set_apart(kernels: Sequence[Any]) -> None:
             kernel._cache = NullCache()
 
 
-def kernel_loop(kernels: ModuleType) -> Callable[..., None]:
-    """Return a compiled function that answers queries one after the other, in one accumulator."""
-    search_query = kernels.search_query
+def kernel_loop(search: Any) -> Callable[..., None]:
+    """Return a compiled function that answers queries one after the other by ``search_query``, in one accumulator."""
 
     @njit(nogil=True)
-    def loop(indptr, postings, rows, weights, queries, accumulator, work, none, mask, ids, sums):  # type: ignore
+    def loop(lists, asked, queries, accumulator, work, filters, answers):  # type: ignore[no-untyped-def]
         for b in range(len(queries) - 1):
             part = slice(queries[b], queries[b + 1])
-            search_query(indptr, postings, rows[part], weights[part], accumulator, work, none, mask, mask, ids, sums)
+            query = SparseQuery(asked.rows[part], asked.weights[part])
+            search(lists, query, accumulator, work, filters, answers)
 
     return loop
 
@@ -215,18 +217,19 @@ def kernel_times(
     asked: SparseQueries, index: Index, k: int, rounds: int, own: Sequence[Variant], searchers: Sequence[Any]
 ) -> np.ndarray:
     """Return microseconds a query inside ``search_query``, (variants, rounds, chunks of CHUNK queries)."""
-    none, mask = np.zeros(0, np.int32), np.zeros(0, np.bool_)
-    ids, sums = np.empty(min(k, index.item_count), np.int32), np.empty(min(k, index.item_count), np.uint32)
+    filters = Filters(np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(0, np.bool_))
+    answers = Answers(*(np.empty(min(k, index.item_count), kind) for kind in (np.int32, np.uint32)))
+    query = SparseQuery(asked.rows, asked.weights)
     # The wide accumulator takes the weighted sums of both shapes.
     wide = asked.weights.max() > 1
     calls = []
     for variant, searcher in zip(own, searchers, strict=True):
         scratch = searcher.scratch()
-        rest = (scratch.wide if wide else scratch.narrow, scratch.work, none, mask, ids, sums)
+        rest = (scratch.wide if wide else scratch.narrow, scratch.work, filters, answers)
 
         def call(chunk: int, loop: Any = variant.loop, lists: Any = searcher.lists, rest: Any = rest) -> None:
             part = asked.indptr[chunk * CHUNK : (chunk + 1) * CHUNK + 1]
-            loop(*lists, asked.rows, asked.weights, part, *rest)
+            loop(lists, query, part, *rest)
 
         call(0)
         calls.append(call)

@@ -107,14 +107,6 @@ MORE_ARGUMENTS: dict[str, int] = {
     "sparcode/query/encoder/sasrec.py:remember": 20,
     "sparcode/query/encoder/sasrec.py:sasrec_states": 19,
     "sparcode/query/encoder/single.py:encode": 10,
-    "sparcode/query/search/batch.py:search_batch": 16,
-    "sparcode/query/search/fitting.py:search_fitting": 13,
-    "sparcode/query/search/fitting.py:sum_fitting": 9,
-    "sparcode/query/search/one_list.py:search_list": 9,
-    "sparcode/query/search/prepared.py:search_masked": 9,
-    "sparcode/query/search/query.py:best_keys": 11,
-    "sparcode/query/search/query.py:search_bounded": 12,
-    "sparcode/query/search/query.py:search_query": 11,
 }
 """``file:kernel`` -> arguments it still has; an entry that is not needed any more has to go."""
 

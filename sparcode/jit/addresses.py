@@ -44,8 +44,8 @@ def linked(kernel: Any, result: Any, *variants: tuple[Any, ...]) -> Any:
     """Return ``call(address, *arguments)``, for kernels: what ``kernel(*arguments)`` returns, of numba type ``result``.
 
     ``address``: uint64, as ``address_of`` tells it for the one of ``variants``, tuples of numba types, that the
-    arguments have; arrays may be read-only in one place and not in the other. Other arguments do not compile.
-    Uncompiled, the address is not looked at.
+    arguments have; arrays, in tuples too, may be read-only in one place and not in the other. Other arguments do not
+    compile. Uncompiled, the address is not looked at.
     """
 
     def call(address: Any, *arguments: Any) -> Any:
@@ -78,7 +78,12 @@ def _emit_call(context: Any, builder: Any, result: Any, kinds: Any, address: Any
 
 def _erased(kind: Any) -> Any:
     """Return what decides about the machine code of a call: whether an array may be written does not."""
-    return kind.copy(readonly=False) if isinstance(kind, types.Array) else kind
+    if isinstance(kind, types.Array):
+        return kind.copy(readonly=False)
+    if isinstance(kind, types.BaseTuple):
+        parts: Any = kind
+        return types.BaseTuple.from_types([*map(_erased, parts.types)], getattr(kind, "instance_class", None))
+    return kind
 
 
 def _called(result: Any) -> Any:

@@ -29,8 +29,10 @@ from sparcode.query.rescore.dot import prefetch_candidates
 from sparcode.query.rescore.mixture import CandidateMixture, mix_candidates
 from sparcode.query.rescore.rescorer import score_candidates, score_with_mixture
 from sparcode.query.rescore.weights import Evidence, ScorerWeights
-from sparcode.query.search import kernels
+from sparcode.query.search.arguments import Accumulators, Answers, Filters, Lists, SparseQuery
 from sparcode.query.search.best import insert_best
+from sparcode.query.search.fitting import search_fitting, sum_fitting
+from sparcode.query.search.touched import mark_seen
 
 MOST_NUMBERED = 1 << 15
 """Candidates that a uint16 accumulator can number; the sums of more are read from the lists again."""
@@ -106,22 +108,6 @@ class Reading(NamedTuple):
     first_item: int
 
 
-class Lists(NamedTuple):
-    """Posting lists of an index: offsets (rows + 1,) uint64 and postings uint32."""
-
-    indptr: np.ndarray
-    postings: np.ndarray
-
-
-class Accumulators(NamedTuple):
-    """Scratch of searching (see ``search.kernels``) and the entries of its kernels."""
-
-    entries: np.ndarray
-    narrow: np.ndarray
-    wide: np.ndarray
-    work: np.ndarray
-
-
 class Candidates(NamedTuple):
     """Scratch of one query's candidates, (R,) each: ids, cached sums, sums of learned lists, scores."""
 
@@ -194,12 +180,12 @@ def read_items(history, reading, start, rows, weights):
 def sum_listed(read, seen, listed, fixed):
     """Write the items ``listed`` less the seen ones, and their cached sums; return how many or a status."""
     narrow, ids = fixed.accumulators.narrow, fixed.candidates.ids
-    kernels.mark_seen(narrow, seen, _ONE)
+    mark_seen(narrow, seen, _ONE)
     found = 0
     for place in range(len(listed)):
         ids[found] = listed[place]
         found += narrow[np.uint64(listed[place])] == 0
-    kernels.mark_seen(narrow, seen, _NOTHING)
+    mark_seen(narrow, seen, _NOTHING)
     status = sum_rows(read.rows, read.weights, found, fixed, fixed.candidates.sums)
     return np.int64(found) if status >= 0 else np.int64(status)
 
@@ -207,10 +193,8 @@ def sum_listed(read, seen, listed, fixed):
 @exact
 def sum_rows(rows, weights, count, fixed, sums):
     """Write what the lists ``rows`` give to the first ``count`` candidates; return 0 or a status."""
-    entries, narrow, wide, _ = fixed.accumulators
-    indptr, postings = fixed.lists
     ids = fixed.candidates.ids[:count]
-    return np.int64(kernels.sum_fitting(entries, indptr, postings, rows, weights, narrow, wide, ids, sums))
+    return np.int64(sum_fitting(fixed.lists, SparseQuery(rows, weights), fixed.accumulators, ids, sums))
 
 
 @exact
@@ -223,14 +207,9 @@ def find_candidates(read, known, seen, wanted, fixed):
         if not known and len(read.rows) == 0:
             return np.int64(0)
         return sum_listed(read, seen, wanted.listed, fixed)
-    entries, narrow, wide, work = fixed.accumulators
-    indptr, postings = fixed.lists
-    return np.int64(
-        kernels.search_fitting(
-            entries, indptr, postings, read.rows, read.weights, narrow, wide, work, seen, wanted.allow, wanted.deny,
-            fixed.candidates.ids, fixed.candidates.sums,
-        )
-    )  # fmt: skip
+    query, filters = SparseQuery(read.rows, read.weights), Filters(seen, wanted.allow, wanted.deny)
+    answers = Answers(fixed.candidates.ids, fixed.candidates.sums)
+    return np.int64(search_fitting(fixed.lists, query, fixed.accumulators, filters, answers))
 
 
 @exact
@@ -305,7 +284,7 @@ def answer_one(tokens, known, read, seen, wanted, best_ids, best_scores, fixed):
     """Answer one query; return how many results there are or a status below 0, after which scratch is clean.
 
     ``tokens`` (K_u, d), read if ``known``; ``read``: Read; ``seen``: int32 ids to leave out; ``best_ids``,
-    ``best_scores``: (k,). Statuses are those of ``search.kernels``.
+    ``best_scores``: (k,). Statuses are those of ``search``.
     """
     best_ids[:] = -1
     best_scores[:] = -np.inf

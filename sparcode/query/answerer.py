@@ -16,14 +16,12 @@ from sparcode.jit.packing import pack
 from sparcode.query.answer import (
     BAD_HISTORY,
     MOST_ORDERED,
-    Accumulators,
     Best,
     Candidates,
     Encoded,
     Encoding,
     Fixed,
     Histories,
-    Lists,
     Reading,
     Wanted,
     answer_histories,
@@ -34,7 +32,7 @@ from sparcode.query.encoder.encoder import Encoder
 from sparcode.query.filters import Eligible
 from sparcode.query.rescore.rescorer import Rescorer
 from sparcode.query.rescore.weights import Evidence
-from sparcode.query.search import kernels
+from sparcode.query.search.fitting import ready
 from sparcode.query.search.prepared import exact_int32
 from sparcode.query.search.searcher import Scratch, Searcher, raise_if_bad
 from sparcode.query.settings import QuerySettings
@@ -175,8 +173,8 @@ class Answerer:
     def _make(self, inside: bool, width: int, scratch: Scratch) -> _Prepared:
         searcher = self.parts.searcher
         fixed = Fixed(
-            Lists(*searcher.lists),
-            Accumulators(kernels.ENTRIES, scratch.narrow, scratch.wide, scratch.work),
+            searcher.lists,
+            scratch.accumulators,
             Candidates(*(np.empty(width, kind) for kind in (np.int32, np.uint32, np.uint32, np.float32))),
             *self._scoring,
         )
@@ -215,7 +213,7 @@ class _Prepared:
         """Answer a range of queries; kernels that are missing are compiled and the range is answered again."""
         while True:
             status = self.entry(asked, first, stop, wanted, best, self.address, self.kind)
-            if status >= 0 or kernels.ready(status):
+            if status >= 0 or ready(status):
                 return status
 
 

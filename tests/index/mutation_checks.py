@@ -21,7 +21,7 @@ from sparcode.index.layout import Index
 from sparcode.index.store import format as store_format
 from sparcode.index.store import open_index
 from sparcode.index.store import receipts as store_receipts
-from sparcode.query.search.kernels import BUCKETS
+from sparcode.query.search.base import BUCKETS
 from sparcode.query.search.searcher import Scratch, Searcher
 from tests.index.golden_index import QUERIES
 from tests.index.mutations import Case, Change, Changes, Place, golden_files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from importlib.util import module_from_spec, spec_from_file_location
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -52,6 +53,41 @@ def test_a_call_by_address_returns_what_the_kernel_returns() -> None:
 def test_arguments_of_other_types_do_not_compile(values: np.ndarray) -> None:
     with pytest.raises(TypingError):
         by_address(np.uint64(address_of(total, (VALUES, types.int64))), values, 1)
+
+
+class Part(NamedTuple):
+    """Arguments that belong together."""
+
+    values: np.ndarray
+    factor: int
+
+
+PART = types.NamedTuple((VALUES, types.int64), Part)
+
+
+@njit
+def total_of(part, more):
+    """Return the total of a part, and more."""
+    return total(part.values, part.factor) + more
+
+
+GROUPED = linked(total_of, types.int64, (PART, types.int64))
+
+
+@njit
+def by_part(address, part, more):
+    """Call a kernel that takes a named tuple by its address."""
+    return GROUPED(address, part, more)
+
+
+def test_arrays_in_tuples_may_be_read_only_as_others() -> None:
+    address, values = np.uint64(address_of(total_of, (PART, types.int64))), np.arange(5, dtype=np.int32)
+    assert by_part(address, Part(values, 3), 1) == GROUPED(0, Part(values, 3), 1) == 31
+    values.flags.writeable = False
+    assert by_part(address, Part(values, 3), 1) == 31
+    for other in (Part(np.arange(5), 3), (values, 3)):
+        with pytest.raises(TypingError):
+            by_part(address, other, 1)
 
 
 def test_threads_get_one_address() -> None:

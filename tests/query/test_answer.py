@@ -144,8 +144,7 @@ def test_evidence_is_the_sum_of_all_lists_but_the_learned_ones():
     ids, sums = pipeline.searcher.search_one(state.rows, state.weights, ITEMS)
     own = np.empty(len(ids), np.uint32)
     marks = pipeline.searcher.scratch().narrow
-    lists = answer.Lists(*pipeline.searcher.lists)
-    evidence.learned_sums(lists, state.rows[:first], state.weights[:first], marks, ids, own)
+    evidence.learned_sums(pipeline.searcher.lists, state.rows[:first], state.weights[:first], marks, ids, own)
     assert not marks.any()
     other = pipeline.searcher.sums_of(state.rows[first:], state.weights[first:], ids)
     np.testing.assert_array_equal(sums - own, other)

@@ -1,4 +1,4 @@
-"""Add posting lists in a dense accumulator and note the items whose sum reaches a floor, each once.
+"""Add posting lists in a dense accumulator and note the items whose sum reaches a threshold, each once.
 
 Where the accumulator is large, the postings are copied first, so that its lines can be asked for ahead of time.
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from sparcode.jit import exact
 from sparcode.jit.prefetch import prefetch
+from sparcode.query.search.arguments import Lists, SparseQuery
 from sparcode.query.search.base import LOW8, U0, U1, U8, Number
 
 LARGE = 1 << 19
@@ -23,39 +24,32 @@ _AHEAD = np.uint64(AHEAD)
 
 @exact
 def add_lists(
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
+    lists: Lists,
+    query: SparseQuery,
     accumulator: np.ndarray,
     touched: np.ndarray,
-    floor: Number,
+    threshold: Number,
     copy: np.ndarray,
 ) -> Number:
-    """Add all lists and note the items whose sum reaches ``floor`` (>= 1) in ``touched``; return how many there are.
+    """Add all lists and note the items whose sum reaches ``threshold`` in ``touched``; return how many there are.
 
-    ``copy``: uint32, scratch.
+    ``threshold``: at least 1; ``copy``: uint32, scratch.
     """
     if len(accumulator) > LARGE:
         room = min(np.uint64(len(copy)) - _AHEAD, np.uint64(len(touched)))
-        total = copy_lists(indptr, postings, rows, copy[:room])
+        total = copy_lists(lists, query.rows, copy[:room])
         if total < room:
-            return accumulate_ahead(indptr, rows, weights, accumulator, touched, floor, copy, total)
-    if floor > U1:
-        return accumulate_crossing(indptr, postings, rows, weights, accumulator, touched, floor)
-    return accumulate(indptr, postings, rows, weights, accumulator, touched)
+            return accumulate_ahead(lists, query, accumulator, touched, threshold, copy, total)
+    if threshold > U1:
+        return accumulate_crossing(lists, query, accumulator, touched, threshold)
+    return accumulate(lists, query, accumulator, touched)
 
 
 @exact
-def accumulate(
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
-    accumulator: np.ndarray,
-    touched: np.ndarray,
-) -> Number:
-    """``accumulate_crossing`` at floor 1: the shorter test makes a query of few results a seventh faster."""
+def accumulate(lists: Lists, query: SparseQuery, accumulator: np.ndarray, touched: np.ndarray) -> Number:
+    """``accumulate_crossing`` at threshold 1: the shorter test makes a query of few results a seventh faster."""
+    indptr, postings = lists
+    rows, weights = query
     spare = np.uint64(len(accumulator) - 1)
     end = np.uint64(len(postings))
     room = np.uint64(len(touched))
@@ -79,15 +73,15 @@ def accumulate(
 
 @exact
 def accumulate_crossing(
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
+    lists: Lists,
+    query: SparseQuery,
     accumulator: np.ndarray,
     touched: np.ndarray,
-    floor: Number,
+    threshold: Number,
 ) -> Number:
-    """Add all lists; write each item to ``touched`` when its sum reaches ``floor``; return how many there are."""
+    """Add all lists; write each item to ``touched`` when its sum reaches ``threshold``; return how many there are."""
+    indptr, postings = lists
+    rows, weights = query
     spare = np.uint64(len(accumulator) - 1)
     end = np.uint64(len(postings))
     room = np.uint64(len(touched))
@@ -106,13 +100,14 @@ def accumulate_crossing(
             new = old + weight * (posting & LOW8)
             accumulator[item] = new
             touched[count] = item
-            count += np.uint64(old < floor) & np.uint64(new >= floor)
+            count += np.uint64(old < threshold) & np.uint64(new >= threshold)
     return count
 
 
 @exact
-def copy_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, copy: np.ndarray) -> Number:
+def copy_lists(lists: Lists, rows: np.ndarray, copy: np.ndarray) -> Number:
     """Copy all lists, one after the other, to ``copy``; return their postings, or its length if that is too short."""
+    indptr, postings = lists
     end = np.uint64(len(postings))
     room = np.uint64(len(copy))
     total = U0
@@ -130,12 +125,11 @@ def copy_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, copy:
 
 @exact
 def accumulate_ahead(
-    indptr: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
+    lists: Lists,
+    query: SparseQuery,
     accumulator: np.ndarray,
     touched: np.ndarray,
-    floor: Number,
+    threshold: Number,
     copy: np.ndarray,
     total: Number,
 ) -> Number:
@@ -143,6 +137,8 @@ def accumulate_ahead(
 
     ``copy`` has room for AHEAD further postings, ``touched`` for as many as there are.
     """
+    indptr = lists.indptr
+    rows, weights = query
     spare = np.uint64(len(accumulator) - 1)
     copy[total : total + _AHEAD] = 0
     for p in range(U0, min(_AHEAD, total)):
@@ -162,14 +158,15 @@ def accumulate_ahead(
             new = old + weight * (posting & LOW8)
             accumulator[item] = new
             touched[count] = item
-            count += np.uint64(old < floor) & np.uint64(new >= floor)
+            count += np.uint64(old < threshold) & np.uint64(new >= threshold)
         start = stop
     return count
 
 
 @exact
-def clear_lists(indptr: np.ndarray, postings: np.ndarray, rows: np.ndarray, accumulator: np.ndarray) -> None:
+def clear_lists(lists: Lists, rows: np.ndarray, accumulator: np.ndarray) -> None:
     """Set the sums of all items of the lists to zero."""
+    indptr, postings = lists
     spare = np.uint64(len(accumulator) - 1)
     end = np.uint64(len(postings))
     for i in range(len(rows)):

@@ -1,10 +1,15 @@
-"""The order of answers, score descending and id ascending, and a row of the best k that is kept in it."""
+"""The order of answers, score descending and id ascending, and how one more answer is put in its place.
+
+Where scores are whole numbers, score and id are one key (see ``touched``), the larger the better: two keys are compared
+and moved at once. Elsewhere ids and scores stand in two rows.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import exact
+from sparcode.jit import exact, exact_inlined
+from sparcode.query.search.base import Number
 
 
 @exact
@@ -27,3 +32,15 @@ def insert_best(ids: np.ndarray, scores: np.ndarray, count: int, item: int, scor
     ids[place] = item
     scores[place] = score
     return min(count + 1, k)
+
+
+@exact_inlined
+def insert_key(keys: np.ndarray, place: Number, key: Number, gap: Number) -> None:
+    """Put ``key`` among the keys that stand before ``place``, at steps of ``gap``, and descend; smaller ones move up.
+
+    The key at ``place`` is written over.
+    """
+    while place >= gap and keys[place - gap] < key:
+        keys[place] = keys[place - gap]
+        place -= gap
+    keys[place] = key

@@ -13,6 +13,7 @@ import numpy as np
 from sparcode.errors import SparcodeError
 from sparcode.jit import exact_inlined, types
 from sparcode.jit.addresses import address_of, linked
+from sparcode.query.search.arguments import Accumulators, Answers, Filters, Lists, SparseQuery
 from sparcode.query.search.base import NARROW_LIMIT, TOO_WIDE, WIDE_LIMIT, Number
 from sparcode.query.search.query import largest_sum, search_bounded, sum_candidates
 
@@ -20,10 +21,12 @@ MISSING = -100
 """The status ``MISSING - slot``: the kernel of a slot of ``ENTRIES`` must be compiled first."""
 
 _INTS, _SUMS, _MASK = types.int32[::1], types.uint32[::1], types.boolean[::1]
-_QUERY = (*(types.Array(kind, 1, "C", readonly=True) for kind in (types.uint64, types.uint32)), _INTS, _INTS)
-_ACCUMULATORS = (types.uint16[::1], types.uint32[::1])
-_SEARCHES = [(*_QUERY, own, types.uint64[::1], _INTS, _MASK, _MASK, _INTS, _SUMS, types.int64) for own in _ACCUMULATORS]
-_SUMMINGS = [(*_QUERY, own, _INTS, _SUMS) for own in _ACCUMULATORS]
+_LISTS = types.NamedTuple([types.Array(kind, 1, "C", readonly=True) for kind in (types.uint64, types.uint32)], Lists)
+_QUERY = types.NamedUniTuple(_INTS, 2, SparseQuery)
+_FILTERS, _ANSWERS = types.NamedTuple((_INTS, _MASK, _MASK), Filters), types.NamedTuple((_INTS, _SUMS), Answers)
+_WIDTHS = (types.uint16[::1], types.uint32[::1])
+_SEARCHES = [(_LISTS, _QUERY, own, types.uint64[::1], _FILTERS, _ANSWERS, types.int64) for own in _WIDTHS]
+_SUMMINGS = [(_LISTS, _QUERY, own, _INTS, _SUMS) for own in _WIDTHS]
 _search = linked(search_bounded, types.int64, *_SEARCHES)
 _sum = linked(sum_candidates, types.int64, *_SUMMINGS)
 _KERNELS = [*((search_bounded, own) for own in _SEARCHES), *((sum_candidates, own) for own in _SUMMINGS)]
@@ -35,8 +38,7 @@ STALE = MISSING - len(_KERNELS)
 ENTRIES = np.array([0] * len(_KERNELS) + [_CALLED], np.uint64)
 """Where the kernels start: search in the narrow and in the wide accumulator, sums of candidates in either; 0: not yet.
 
-The last entry tells callers how these are called. An argument of the kernels below, of which all in a process share
-this one."""
+The last entry tells callers how these are called. A part of ``Accumulators``: all in a process share this one."""
 
 
 def ready(status: int) -> bool:
@@ -58,26 +60,15 @@ def ready(status: int) -> bool:
 
 @exact_inlined
 def search_fitting(
-    entries: np.ndarray,
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
-    narrow: np.ndarray,
-    wide: np.ndarray,
-    work: np.ndarray,
-    seen: np.ndarray,
-    allow: np.ndarray,
-    deny: np.ndarray,
-    ids: np.ndarray,
-    sums: np.ndarray,
+    lists: Lists, query: SparseQuery, accumulators: Accumulators, filters: Filters, answers: Answers
 ) -> Number:
     """``search_query`` in the accumulator that is wide enough; or the status of what is missing."""
-    bound = largest_sum(rows, weights, len(indptr) - 1)
+    bound = largest_sum(query, lists)
     if bound < 0:
         return bound
     if bound > WIDE_LIMIT:
         return np.int64(TOO_WIDE)
+    entries, narrow, wide, work = accumulators
     slot = np.int64(bound > NARROW_LIMIT)
     entry = entries[slot]
     if entries[_STAMP] != _CALLED:
@@ -85,26 +76,19 @@ def search_fitting(
     if entry == 0:
         return np.int64(MISSING) - slot
     if slot == 0:
-        return _search(entry, indptr, postings, rows, weights, narrow, work, seen, allow, deny, ids, sums, bound)
-    return _search(entry, indptr, postings, rows, weights, wide, work, seen, allow, deny, ids, sums, bound)
+        return _search(entry, lists, query, narrow, work, filters, answers, bound)
+    return _search(entry, lists, query, wide, work, filters, answers, bound)
 
 
 @exact_inlined
 def sum_fitting(
-    entries: np.ndarray,
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
-    narrow: np.ndarray,
-    wide: np.ndarray,
-    candidates: np.ndarray,
-    sums: np.ndarray,
+    lists: Lists, query: SparseQuery, accumulators: Accumulators, candidates: np.ndarray, sums: np.ndarray
 ) -> Number:
     """``sum_candidates`` in the accumulator that is wide enough; or the status of what is missing."""
-    bound = largest_sum(rows, weights, len(indptr) - 1)
+    bound = largest_sum(query, lists)
     if bound < 0:
         return bound
+    entries, narrow, wide, _ = accumulators
     slot = np.int64(2) + np.int64(bound > NARROW_LIMIT)
     entry = entries[slot]
     if entries[_STAMP] != _CALLED:
@@ -112,5 +96,5 @@ def sum_fitting(
     if entry == 0:
         return np.int64(MISSING) - slot
     if slot == 2:
-        return _sum(entry, indptr, postings, rows, weights, narrow, candidates, sums)
-    return _sum(entry, indptr, postings, rows, weights, wide, candidates, sums)
+        return _sum(entry, lists, query, narrow, candidates, sums)
+    return _sum(entry, lists, query, wide, candidates, sums)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from sparcode.jit import exact
+from sparcode.query.search.arguments import Answers, Filters, Lists
 from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, U8, UNSORTED, Number
 from sparcode.query.search.touched import eligible, mark_seen
 
 
 @exact
-def row_postings(indptr: np.ndarray, postings: np.ndarray, row: Number) -> np.ndarray:
+def row_postings(lists: Lists, row: Number) -> np.ndarray:
     """Return one list (P,), clipped to the postings array."""
+    indptr, postings = lists
     end = np.uint64(len(postings))
     start = min(indptr[np.uint64(row)], end)
     return postings[start : max(start, min(indptr[np.uint64(row) + U1], end))]
@@ -23,19 +25,18 @@ def search_list(
     weight: Number,
     accumulator: np.ndarray,
     cells: np.ndarray,
-    seen: np.ndarray,
-    allow: np.ndarray,
-    deny: np.ndarray,
-    ids: np.ndarray,
-    sums: np.ndarray,
+    filters: Filters,
+    answers: Answers,
 ) -> Number:
     """Answer a query of one list (P,) by counting its impacts; results, or UNSORTED where that is no sound list.
 
     ``cells``: the histogram. Ids ascend in a list, so places given in its order are those of the answer.
     """
+    seen, allow, deny = filters
+    ids, sums = answers
     all_of_them = len(seen) == 0 and len(allow) == 0 and len(deny) == 0
     mark_seen(accumulator, seen, U1)
-    sound = count_impacts(listed, accumulator, allow, deny, all_of_them, cells)
+    sound = count_impacts(listed, accumulator, filters, all_of_them, cells)
     cells[LOW8] = 0
     k = np.uint64(len(ids))
     total, stop = U0, U0
@@ -47,7 +48,7 @@ def search_list(
     for p in range(np.uint64(len(listed)) if stop > U0 else U0):
         posting = np.uint64(listed[p])
         cell = LOW8 - (posting & LOW8)
-        if cell < stop and (all_of_them or eligible(posting >> U8, accumulator, allow, deny)):
+        if cell < stop and (all_of_them or eligible(posting >> U8, accumulator, filters)):
             place = cells[cell]
             cells[cell] += U1
             if place < k:
@@ -60,12 +61,7 @@ def search_list(
 
 @exact
 def count_impacts(
-    listed: np.ndarray,
-    accumulator: np.ndarray,
-    allow: np.ndarray,
-    deny: np.ndarray,
-    all_of_them: bool,
-    cells: np.ndarray,
+    listed: np.ndarray, accumulator: np.ndarray, filters: Filters, all_of_them: bool, cells: np.ndarray
 ) -> bool:
     """Count the eligible items of one list by 255 - impact; False unless its ids ascend within 0..n-1."""
     items = np.uint64(len(accumulator) - 1)
@@ -76,6 +72,6 @@ def count_impacts(
         item = posting >> U8
         sound = sound and bool(item >= next_item) and bool(item < items)
         next_item = item + U1
-        if sound and (all_of_them or eligible(item, accumulator, allow, deny)):
+        if sound and (all_of_them or eligible(item, accumulator, filters)):
             cells[LOW8 - (posting & LOW8)] += U1
     return sound

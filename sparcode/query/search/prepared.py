@@ -20,7 +20,8 @@ from sparcode.index.arrays import read_only
 from sparcode.jit import exact, exact_inlined
 from sparcode.jit.addresses import entry_of
 from sparcode.jit.packing import pack, unpacked
-from sparcode.query.search import kernels
+from sparcode.query.search.arguments import Accumulators, Answers, Filters, Lists, SparseQuery
+from sparcode.query.search.fitting import ENTRIES, search_fitting, sum_fitting
 
 INT32 = np.dtype(np.int32)
 STRIDES = (4,)
@@ -45,37 +46,48 @@ def exact_int32(array: np.ndarray) -> np.ndarray:
 def plain_entry() -> Callable[..., int]:
     """Return ``search_plain`` compiled: (address, kind, rows, weights, seen, ids, sums) -> results or status.
 
-    ``address`` and ``kind``: of ``pack((indptr, postings, narrow, wide, work, ENTRIES))``, lists read-only.
+    ``address`` and ``kind``: of ``pack((Lists, Accumulators))``, lists read-only.
     """
     return entry_of(search_plain, (*_CONSTANT, _INTS, _INTS, _INTS, *_RESULTS))
 
 
 @cache
 def masked_entry() -> Callable[..., int]:
-    """Return ``search_masked`` compiled: ``allow`` and ``deny``, bool (n,) or empty, follow ``seen``."""
+    """Return ``search_masked`` compiled: Filters in place of ``seen``."""
     mask = read_only(np.zeros(0, np.bool_))
-    return entry_of(search_masked, (*_CONSTANT, _INTS, _INTS, _INTS, mask, mask, *_RESULTS))
+    return entry_of(search_masked, (*_CONSTANT, _INTS, _INTS, Filters(_INTS, mask, mask), *_RESULTS))
+
+
+@cache
+def sums_entry() -> Callable[..., int]:
+    """Return ``sum_prepared`` compiled: (address, kind, rows, weights, candidates, sums) -> 0 or status."""
+    return entry_of(sum_prepared, (*_CONSTANT, _INTS, _INTS, _INTS, _RESULTS[1]))
 
 
 @exact
 def search_plain(address, kind, rows, weights, seen, ids, sums):
     """``search_masked`` without masks."""
     none = np.empty(0, np.bool_)
-    return search_masked(address, kind, rows, weights, seen, none, none, ids, sums)
+    return search_masked(address, kind, rows, weights, Filters(seen, none, none), ids, sums)
 
 
 @exact_inlined
-def search_masked(address, kind, rows, weights, seen, allow, deny, ids, sums):
-    """``kernels.search_fitting`` over the arrays of a table."""
-    indptr, postings, narrow, wide, work, entries = unpacked(address, kind)
-    return kernels.search_fitting(
-        entries, indptr, postings, rows, weights, narrow, wide, work, seen, allow, deny, ids, sums
-    )
+def search_masked(address, kind, rows, weights, filters, ids, sums):
+    """``search_fitting`` over the arrays of a table."""
+    lists, accumulators = unpacked(address, kind)
+    return search_fitting(lists, SparseQuery(rows, weights), accumulators, filters, Answers(ids, sums))
+
+
+@exact
+def sum_prepared(address, kind, rows, weights, candidates, sums):
+    """``sum_fitting`` over the arrays of a table."""
+    lists, accumulators = unpacked(address, kind)
+    return sum_fitting(lists, SparseQuery(rows, weights), accumulators, candidates, sums)
 
 
 _INTS = read_only(np.zeros(0, np.int32))
 _RESULTS = np.zeros(0, np.int32), np.zeros(0, np.uint32)
-_LISTS = read_only(np.zeros(0, np.uint64)), read_only(np.zeros(0, np.uint32))
-_SCRATCH = np.zeros(0, np.uint16), np.zeros(0, np.uint32), np.zeros(0, np.uint64)
-_CONSTANT = np.uint64(0), pack((*_LISTS, *_SCRATCH, kernels.ENTRIES))[1]
+_LISTS = Lists(read_only(np.zeros(0, np.uint64)), read_only(np.zeros(0, np.uint32)))
+_SCRATCH = Accumulators(ENTRIES, np.zeros(0, np.uint16), np.zeros(0, np.uint32), np.zeros(0, np.uint64))
+_CONSTANT = np.uint64(0), pack((_LISTS, _SCRATCH))[1]
 """Examples of the arguments' types."""

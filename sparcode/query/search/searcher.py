@@ -19,7 +19,11 @@ from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
 from sparcode.index.layout import Index
 from sparcode.jit.packing import pack
-from sparcode.query.search import kernels, prepared
+from sparcode.query.search import prepared
+from sparcode.query.search.arguments import Accumulators, Answers, Filters, Lists, SparseQuery
+from sparcode.query.search.base import BAD_ROW, BAD_WEIGHT, BUCKETS, WIDE_LIMIT
+from sparcode.query.search.batch import search_batch
+from sparcode.query.search.fitting import ENTRIES, ready
 from sparcode.query.search.prepared import INT32, STRIDES, exact_int32
 from sparcode.types import NO_ITEM
 
@@ -51,8 +55,13 @@ class Scratch:
         longest = min(int(index.lengths().max(initial=0)), index.item_count)
         self.narrow = np.zeros(index.item_count + 1, np.uint16)
         self.wide = np.zeros(index.item_count + 1, np.uint32)
-        self.work = np.empty(kernels.BUCKETS + 2 * (index.item_count + longest), np.uint64)
-        self.work[: kernels.BUCKETS] = 0
+        self.work = np.empty(BUCKETS + 2 * (index.item_count + longest), np.uint64)
+        self.work[:BUCKETS] = 0
+
+    @property
+    def accumulators(self) -> Accumulators:
+        """The buffers as kernels take them."""
+        return Accumulators(ENTRIES, self.narrow, self.wide, self.work)
 
 
 class Searcher:
@@ -64,8 +73,7 @@ class Searcher:
         self.item_count = index.item_count
         self.scale = index.scale
         # Read-only like the mapped arrays of a store, so that one compiled version serves both.
-        self._indptr = read_only(index.indptr)
-        self._postings = read_only(index.postings)
+        self._lists = Lists(read_only(index.indptr), read_only(index.postings))
         self._local = threading.local()
         self._spare: list[Scratch] = []
         self._plain: Callable[..., int]
@@ -94,17 +102,17 @@ class Searcher:
         seen, seen_indptr = _seen(seen_items, seen_indptr, len(indptr) - 1)
         _check_pointer(indptr, min(len(rows), len(weights)), "indptr")
         _check_pointer(seen_indptr, len(seen), "seen_indptr")
-        masks = self._mask(allow, "allow"), self._mask(deny, "deny")
+        query, filters = SparseQuery(rows, weights), Filters(seen, *self._masks(allow, deny))
         result = _empty_result(len(indptr) - 1, self._checked_k(k))
 
         def answer(scratch: Scratch, low: int, high: int) -> int:
             while True:
-                status: int = kernels.search_batch(
-                    kernels.ENTRIES, self._indptr, self._postings, rows, weights, indptr[low : high + 1],
-                    scratch.narrow, scratch.wide, scratch.work, seen_indptr[low : high + 1], seen, *masks,
-                    *(part[low:high] for part in result),
+                status: int = search_batch(
+                    self._lists, query, indptr[low : high + 1], scratch.accumulators, filters,
+                    seen_indptr[low : high + 1], Answers(result.ids[low:high], result.sums[low:high]),
+                    result.counts[low:high],
                 )  # fmt: skip
-                if kernels.ready(status):
+                if ready(status):
                     return status
 
         raise_if_bad(self._in_parts(answer, len(indptr) - 1, threads), self.index.row_count)
@@ -130,7 +138,7 @@ class Searcher:
             rows, weights = exact_int32(rows), exact_int32(weights)
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
-        try:
+        try:  # as ``_address`` does: a call costs as much as an array
             address, kind = self._local.address
         except AttributeError:
             address, kind = self._address()
@@ -144,11 +152,11 @@ class Searcher:
         if allow is None and deny is None:
             found = self._plain(address, kind, rows, weights, hidden, ids, sums)
         else:
-            masks = self._mask(allow, "allow"), self._mask(deny, "deny")
-            found = prepared.masked_entry()(address, kind, rows, weights, hidden, *masks, ids, sums)
+            filters = Filters(hidden, *self._masks(allow, deny))
+            found = prepared.masked_entry()(address, kind, rows, weights, filters, ids, sums)
         if found == width:
             return ids, sums
-        if not kernels.ready(found):
+        if not ready(found):
             return self.search_one(rows, weights, k, seen, allow, deny, out)
         raise_if_bad(found, self.index.row_count)
         return ids[:found], sums[:found]
@@ -160,23 +168,19 @@ class Searcher:
         """
         if len(rows) != len(weights):
             raise QueryError(f"{len(rows)} rows beside {len(weights)} weights")
-        scratch = self.scratch()
+        address, kind = self._address()
         sums = np.empty(len(candidates), np.uint32)
-        rows, weights, candidates = exact_int32(rows), exact_int32(weights), exact_int32(candidates)
-        while True:
-            status = kernels.sum_fitting(
-                kernels.ENTRIES, self._indptr, self._postings, rows, weights, scratch.narrow, scratch.wide, candidates,
-                sums,
-            )  # fmt: skip
-            if kernels.ready(status):
-                break
+        given = exact_int32(rows), exact_int32(weights), exact_int32(candidates)
+        entry = prepared.sums_entry()
+        while not ready(status := entry(address, kind, *given, sums)):
+            pass
         raise_if_bad(status, self.index.row_count)
         return sums
 
     @property
-    def lists(self) -> tuple[np.ndarray, np.ndarray]:
-        """``indptr`` and ``postings`` of the index, read-only."""
-        return self._indptr, self._postings
+    def lists(self) -> Lists:
+        """The posting lists of the index, read-only."""
+        return self._lists
 
     def scratch(self) -> Scratch:
         """Return this thread's buffers, made at its first query."""
@@ -186,12 +190,13 @@ class Searcher:
 
     def _address(self) -> tuple[int, Any]:
         """Return where this thread's table of index and scratch is, and its type; made at its first query."""
-        scratch = self.scratch()
-        values = self._indptr, self._postings, scratch.narrow, scratch.wide, scratch.work, kernels.ENTRIES
-        self._local.table, kind = pack(values)
-        self._local.address = self._local.table.ctypes.data, kind
-        self._plain = prepared.plain_entry()
-        return self._local.address
+        try:
+            return self._local.address
+        except AttributeError:
+            self._local.table, kind = pack((self._lists, self.scratch().accumulators))
+            self._local.address = self._local.table.ctypes.data, kind
+            self._plain = prepared.plain_entry()
+            return self._local.address
 
     def _in_parts(self, answer: Callable[[Scratch, int, int], int], count: int, threads: int) -> int:
         """Run ``answer(scratch, low, high)`` over 0..count in parts, one a thread; returns the first bad status or 0.
@@ -224,6 +229,9 @@ class Searcher:
             what = f"{ids.dtype} of shape {ids.shape} and {sums.dtype} of shape {sums.shape}"
             raise QueryError(f"out: got {what}, expected int32 and uint32 of shape ({k},), contiguous and writeable")
         return self._checked_k(k)
+
+    def _masks(self, allow: np.ndarray | None, deny: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return self._mask(allow, "allow"), self._mask(deny, "deny")
 
     def _mask(self, mask: np.ndarray | None, name: str) -> np.ndarray:
         if mask is None:
@@ -258,11 +266,11 @@ def raise_if_bad(status: int, row_count: int) -> None:
     """Raise the QueryError that a status below 0 stands for."""
     if status >= 0:
         return
-    if status == kernels.BAD_ROW:
+    if status == BAD_ROW:
         raise QueryError(f"a query names a row outside the index; rows are 0..{row_count - 1}")
-    if status == kernels.BAD_WEIGHT:
+    if status == BAD_WEIGHT:
         raise QueryError(f"a query weight is outside 1..{MAX_WEIGHT}")
-    raise QueryError(f"the weights of a query add up to more than {kernels.WIDE_LIMIT // 255}; use smaller weights")
+    raise QueryError(f"the weights of a query add up to more than {WIDE_LIMIT // 255}; use smaller weights")
 
 
 def _checked_weights(weights: np.ndarray) -> np.ndarray:

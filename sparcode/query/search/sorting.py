@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparcode.jit import exact
+from sparcode.jit import exact, exact_inlined
 from sparcode.query.search.base import BUCKETS, SMALL, U0, U1, Number
+from sparcode.query.search.best import insert_key
 from sparcode.query.search.buckets import bucket_shift, key_range
 
 _CELLS = np.uint64(BUCKETS)
@@ -52,23 +53,18 @@ def sort_run(keys: np.ndarray) -> None:
     while gap * np.uint64(9) <= count:
         gap = gap * _THREE + U1
     while gap > U0:
-        for i in range(gap, count):
-            key = keys[i]
-            j: Number = i
-            while j >= gap and keys[j - gap] < key:
-                keys[j] = keys[j - gap]
-                j -= gap
-            keys[j] = key
+        insert_keys(keys, gap)
         gap //= _THREE
 
 
 @exact
 def insertion_sort(keys: np.ndarray) -> None:
     """Sort a few keys descending."""
-    for i in range(U1, np.uint64(len(keys))):
-        key = keys[i]
-        j: Number = i
-        while j > U0 and keys[j - U1] < key:
-            keys[j] = keys[j - U1]
-            j -= U1
-        keys[j] = key
+    insert_keys(keys, U1)
+
+
+@exact_inlined
+def insert_keys(keys: np.ndarray, gap: Number) -> None:
+    """Sort the keys that stand ``gap`` apart descending, each such row for itself."""
+    for i in range(gap, np.uint64(len(keys))):
+        insert_key(keys, i, keys[i], gap)

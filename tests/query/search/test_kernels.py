@@ -17,21 +17,21 @@ from sparcode.query.search import (
     base,
     batch,
     buckets,
-    crossing,
     fitting,
-    kernels,
     one_list,
     query,
     select,
     sorting,
+    threshold,
     touched,
 )
+from sparcode.query.search.arguments import Accumulators, Answers, Filters, Lists, SparseQuery
 from tests.query import reference
 
 KEYS = st.lists(st.integers(0, 2**56 - 1), unique=True, max_size=200)
 NONE = np.zeros(0, np.int32)
 NO_MASK = np.zeros(0, np.bool_)
-MODULES = (adding, batch, buckets, crossing, fitting, one_list, query, select, sorting, touched)
+MODULES = (adding, batch, buckets, fitting, one_list, query, select, sorting, threshold, touched)
 PARTS = {name: value for module in MODULES for name, value in vars(module).items() if hasattr(value, "py_func")}
 
 
@@ -46,24 +46,27 @@ def form(request, monkeypatch):
 
 
 def histogram() -> np.ndarray:
-    return np.zeros(kernels.BUCKETS, np.uint64)
+    return np.zeros(base.BUCKETS, np.uint64)
 
 
 def scratch(index, dtype):
     room = index.item_count + int(index.lengths().max(initial=0))
-    work = np.zeros(kernels.BUCKETS + 2 * room, np.uint64)
+    work = np.zeros(base.BUCKETS + 2 * room, np.uint64)
     return np.zeros(index.item_count + 1, dtype), work
+
+
+def lists_of(index):
+    return Lists(index.indptr, index.postings)
 
 
 def run_query(form, index, rows, weights, k, dtype=np.uint16, seen=NONE, allow=NO_MASK, deny=NO_MASK):
     accumulator, work = scratch(index, dtype)
     ids, sums = np.full(k, -7, np.int32), np.zeros(k, np.uint32)
     rows, weights = np.array(rows, np.int32), np.array(weights, np.int32)
-    found = form.search_query(
-        index.indptr, index.postings, rows, weights, accumulator, work, seen, allow, deny, ids, sums
-    )
+    asked = lists_of(index), SparseQuery(rows, weights), accumulator, work
+    found = form.search_query(*asked, Filters(seen, allow, deny), Answers(ids, sums))
     assert not accumulator.any(), "scratch must be clean between calls"
-    assert not work[: kernels.BUCKETS].any()
+    assert not work[: base.BUCKETS].any()
     if found < 0:
         return found
     assert (ids[found:] == -7).all()
@@ -71,7 +74,7 @@ def run_query(form, index, rows, weights, k, dtype=np.uint16, seen=NONE, allow=N
 
 
 def test_the_modules_above_are_all():
-    others = {"base", "best", "kernels", "prepared", "searcher"}
+    others = {"arguments", "base", "best", "prepared", "searcher"}
     found = {part.name for part in pkgutil.iter_modules(search.__path__)} - others
     assert found == {module.__name__.rpartition(".")[2] for module in MODULES}
 
@@ -139,7 +142,7 @@ def test_no_rows_empty_lists_and_no_items(form):
 
 @pytest.mark.parametrize("k", [17, 40])
 @pytest.mark.parametrize("seen", [NONE, np.array([3, 4, 5, 4, 900], np.int32)])
-def test_only_items_that_reach_the_promised_sum_are_noted(form, k, seen):
+def test_only_items_that_reach_the_first_threshold_are_noted(form, k, seen):
     lists = [{}, *reference.random_lists(4, 4, 160, 20), {item: 1 + item * 7 % 90 for item in range(0, 150)}]
     index = reference.lists_to_index(lists, 160)
     for rows, weights in (([5, 1, 2], [2, 1, 9]), ([0, 5, 5, 3], [1, 1, 1, 1]), ([4, 1, 0], [1, 1, 1])):
@@ -147,20 +150,24 @@ def test_only_items_that_reach_the_promised_sum_are_noted(form, k, seen):
         assert run_query(form, index, rows, weights, k, seen=seen) == expected
 
 
-def test_the_promised_sum_is_the_needed_impact_of_the_heaviest_list(form):
+def test_the_first_threshold_is_the_needed_impact_of_the_heaviest_list(form):
     lists = [{item: item + 1 for item in range(100)}, dict.fromkeys(range(120), 5), {}]
     index, cells = reference.lists_to_index(lists, 120), histogram()
-    arguments = index.indptr, index.postings, np.array([1, 0, 2], np.int32)
-    assert form.promised_sum(*arguments, np.array([1, 3, 9], np.int32), 50, cells) == 3 * 51
-    assert form.promised_sum(*arguments, np.array([1, 3, 9], np.int32), 51, cells) == 1, "the list is too short"
-    assert form.promised_sum(*arguments, np.array([8, 3, 9], np.int32), 50, cells) == 8 * 5
-    assert form.promised_sum(*arguments[:2], np.array([2], np.int32), np.array([4], np.int32), 1, cells) == 1
+
+    def found(rows, weights, need):
+        asked = SparseQuery(np.array(rows, np.int32), np.array(weights, np.int32))
+        return form.first_threshold(lists_of(index), asked, need, cells)
+
+    assert found([1, 0, 2], [1, 3, 9], 50) == 3 * 51
+    assert found([1, 0, 2], [1, 3, 9], 51) == 1, "the list is too short"
+    assert found([1, 0, 2], [8, 3, 9], 50) == 8 * 5
+    assert found([2], [4], 1) == 1
     assert not cells.any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.sampled_from([np.uint16, np.uint32]), st.integers(0, 9))
-def test_adding_with_copies_and_prefetches_is_adding(seed, floor, dtype, rows):
+def test_adding_with_copies_and_prefetches_is_adding(seed, least, dtype, rows):
     random = np.random.default_rng(seed)
     lists = reference.random_lists(seed, 6, 50, 40)
     index = reference.lists_to_index(lists, 50)
@@ -168,13 +175,12 @@ def test_adding_with_copies_and_prefetches_is_adding(seed, floor, dtype, rows):
     found = []
     for ahead in (False, True):
         accumulator, touched = np.zeros(51, dtype), np.zeros(500, np.uint32)
-        arguments = (index.indptr, index.postings, chosen, weights, accumulator, touched, np.uint64(floor))
+        arguments = (lists_of(index), SparseQuery(chosen, weights), accumulator, touched, np.uint64(least))
         if ahead:
             copy = np.zeros(400 + adding.AHEAD, np.uint32)
-            total = adding.copy_lists(index.indptr, index.postings, chosen, copy[: -adding.AHEAD])
+            total = adding.copy_lists(lists_of(index), chosen, copy[: -adding.AHEAD])
             assert total == index.lengths()[chosen].sum()
-            rest = (chosen, weights, accumulator, touched, np.uint64(floor), copy, np.uint64(total))
-            count = adding.accumulate_ahead(index.indptr, *rest)
+            count = adding.accumulate_ahead(*arguments, copy, np.uint64(total))
         else:
             count = adding.accumulate_crossing(*arguments)
         found.append((touched[:count].tolist(), accumulator.tolist()))
@@ -215,7 +221,7 @@ def test_one_list_is_counted_by_impact(items, weight, k, seen, allow, deny, comp
     accumulator, cells = np.zeros(41, np.uint16), histogram()
     ids, sums = np.full(k, -7, np.int32), np.zeros(k, np.uint32)
     search = one_list.search_list if compiled else one_list.search_list.py_func
-    arguments = (np.array(seen, np.int32), allow, deny, ids, sums)
+    arguments = Filters(np.array(seen, np.int32), allow, deny), Answers(ids, sums)
     found = search(index.postings, np.uint64(weight), accumulator, cells, *arguments)
     expected = reference.search(
         [items], [0], [weight], k, seen, allow if len(allow) else None, deny if len(deny) else None
@@ -229,14 +235,14 @@ def test_one_list_is_counted_by_impact(items, weight, k, seen, allow, deny, comp
 @pytest.mark.parametrize("ids", [[3, 3, 5], [5, 3], [1, 40], [2**24 - 1]])
 def test_one_damaged_list_is_left_to_the_accumulator(form, ids):
     postings = np.array([item << 8 | 9 for item in ids], np.uint32)
-    accumulator, work = np.zeros(41, np.uint16), np.zeros(kernels.BUCKETS + 2 * 44, np.uint64)
+    accumulator, work = np.zeros(41, np.uint16), np.zeros(base.BUCKETS + 2 * 44, np.uint64)
     found, sums = np.zeros(5, np.int32), np.zeros(5, np.uint32)
-    arguments = (np.array([2], np.int32), NO_MASK, NO_MASK, found, sums)
+    arguments = Filters(np.array([2], np.int32), NO_MASK, NO_MASK), Answers(found, sums)
     assert form.search_list(postings, np.uint64(1), accumulator, work, *arguments) == base.UNSORTED
     assert not accumulator.any()
     assert not work.any()
-    indptr, one = np.array([0, len(ids)], np.uint64), np.array([0], np.int32)
-    count = form.search_query(indptr, postings, one, one + 1, accumulator, work, *arguments)
+    lists, one = Lists(np.array([0, len(ids)], np.uint64), postings), np.array([0], np.int32)
+    count = form.search_query(lists, SparseQuery(one, one + 1), accumulator, work, *arguments)
     assert sorted(found[:count].tolist()) == sorted({item for item in ids if item < 40})
 
 
@@ -266,17 +272,17 @@ def test_order_best_of_crowded_buckets(form):
 )  # fmt: skip
 def test_bad_queries_get_a_status_and_touch_nothing(form, rows, weights, status):
     index = reference.lists_to_index([{0: 1}, {1: 2}], 2)
-    assert run_query(form, index, rows, weights, 2) == getattr(kernels, status)
+    assert run_query(form, index, rows, weights, 2) == getattr(base, status)
 
 
 def test_the_narrow_limit_is_exact(form):
     index = reference.lists_to_index([{0: 255, 1: 1}], 2)
     assert run_query(form, index, [0], [257], 2) == [(0, 65535), (1, 257)]
-    assert run_query(form, index, [0], [258], 2) == kernels.TOO_WIDE
+    assert run_query(form, index, [0], [258], 2) == base.TOO_WIDE
     assert run_query(form, index, [0], [258], 2, np.uint32) == [(0, 65790), (1, 258)]
-    top = kernels.WIDE_LIMIT // 255
-    assert run_query(form, index, [0], [top], 2, np.uint32) == [(0, kernels.WIDE_LIMIT), (1, top)]
-    assert run_query(form, index, [0], [top + 1], 2, np.uint32) == kernels.TOO_WIDE
+    top = base.WIDE_LIMIT // 255
+    assert run_query(form, index, [0], [top], 2, np.uint32) == [(0, base.WIDE_LIMIT), (1, top)]
+    assert run_query(form, index, [0], [top + 1], 2, np.uint32) == base.TOO_WIDE
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
@@ -284,10 +290,11 @@ def test_sum_candidates(form, dtype):
     lists = reference.random_lists(5, 6, 40, 30)
     index = reference.lists_to_index(lists, 40)
     accumulator, _ = scratch(index, dtype)
-    rows, weights = np.array([0, 1, 1, 4], np.int32), np.array([3, 1, 1, 9], np.int32)
+    rows, weights = [0, 1, 1, 4], [3, 1, 1, 9]
+    asked = SparseQuery(np.array(rows, np.int32), np.array(weights, np.int32))
     candidates = np.array([0, 39, 5, 5, 40, -1, 7], np.int32)
     sums = np.empty(7, np.uint32)
-    status = form.sum_candidates(index.indptr, index.postings, rows, weights, accumulator, candidates, sums)
+    status = form.sum_candidates(lists_of(index), asked, accumulator, candidates, sums)
     expected = dict(reference.search(lists, rows, weights, 99))
     assert status == 0
     assert sums.tolist() == [expected.get(int(item), 0) for item in candidates]
@@ -303,12 +310,12 @@ def test_search_batch_switches_width_per_query_and_reports_bad_ones(form):
     pointer, seen_pointer = np.array([0, 2, 3, 3, 5]), np.array([0, 1, 1, 1, 2])
     seen = np.array([4, 6], np.int32)
     ids, sums, counts = np.zeros((4, 6), np.int32), np.zeros((4, 6), np.uint32), np.zeros(4, np.int32)
-    arguments = (narrow, wide, work, seen_pointer, seen, NO_MASK, NO_MASK, ids, sums, counts)
-
-    lists_of = (fitting.ENTRIES, index.indptr, index.postings, rows, weights, pointer)
+    asked = lists_of(index), SparseQuery(rows, weights), pointer
+    arguments = Filters(seen, NO_MASK, NO_MASK), seen_pointer, Answers(ids, sums), counts
 
     def search() -> int:
-        while not fitting.ready(status := form.search_batch(*lists_of, *arguments)):
+        accumulators = Accumulators(fitting.ENTRIES, narrow, wide, work)
+        while not fitting.ready(status := form.search_batch(*asked, accumulators, *arguments)):
             pass
         return status
 
@@ -320,12 +327,12 @@ def test_search_batch_switches_width_per_query_and_reports_bad_ones(form):
         got = list(zip(ids[b, : counts[b]].tolist(), sums[b, : counts[b]].tolist(), strict=True))
         assert got == expected
     rows[3] = 5
-    assert search() == kernels.BAD_ROW
+    assert search() == base.BAD_ROW
     rows[3] = 3
     # What a caller in numba's cache meets when the kernels behind have other arguments than when it was compiled.
     other = fitting.ENTRIES.copy()
     other[-1] += np.uint64(1)
-    status = form.search_batch(other, *lists_of[1:], *arguments)
+    status = form.search_batch(*asked, Accumulators(other, narrow, wide, work), *arguments)
     assert status == fitting.STALE
     with pytest.raises(SparcodeError, match="another version of sparcode"):
         fitting.ready(status)
@@ -347,17 +354,18 @@ def run_damaged(form, indptr, postings, n, longest, dtype, k=20):
     """Search with damaged arrays; assert the guards and the cleanliness of the scratch."""
     rows = np.arange(len(indptr) - 1, dtype=np.int32).repeat(2)
     weights = np.ones(len(rows), np.int32)
-    parts = [guarded(n + 1, dtype), guarded(kernels.BUCKETS + 2 * (n + longest), np.uint64),
+    parts = [guarded(n + 1, dtype), guarded(base.BUCKETS + 2 * (n + longest), np.uint64),
              guarded(k, np.int32), guarded(k, np.uint32)]  # fmt: skip
     accumulator, work, ids, sums = (middle for _, middle in parts)
-    found = form.search_query(indptr, postings, rows, weights, accumulator, work, NONE, NO_MASK, NO_MASK, ids, sums)
-    form.sum_candidates(indptr, postings, rows, weights, accumulator, np.arange(k, dtype=np.int32), sums)
+    asked = Lists(indptr, postings), SparseQuery(rows, weights), accumulator
+    found = form.search_query(*asked, work, Filters(NONE, NO_MASK, NO_MASK), Answers(ids, sums))
+    form.sum_candidates(*asked, np.arange(k, dtype=np.int32), sums)
     for whole, _ in parts:
         assert (whole[:GUARD] == 1).all()
         assert (whole[-GUARD:] == 1).all()
     assert 0 <= found <= k
     assert not accumulator.any()
-    assert not work[: kernels.BUCKETS].any()
+    assert not work[: base.BUCKETS].any()
     assert (ids[:found] >= 0).all()
     assert (ids[:found] < n).all()
     assert len(set(ids[:found].tolist())) == found
@@ -371,7 +379,7 @@ def test_damaged_postings_never_write_outside(seed, dtype, bits):
     indptr = np.sort(random.integers(0, 500, 9)).astype(np.uint64)
     if seed % 2:
         random.shuffle(indptr)
-    run_damaged(kernels, indptr, postings, 30, 5, dtype)
+    run_damaged(query, indptr, postings, 30, 5, dtype)
 
 
 def test_damaged_postings_uncompiled(form):

@@ -19,7 +19,6 @@ SCRIPT = """
 import json, sys
 import numpy as np
 from numba.core import event
-from sparcode.query.search import kernels
 from sparcode.index.layout import Family, make_index, pack
 from sparcode.query.search.searcher import Searcher
 
@@ -57,8 +56,8 @@ stage(lambda: searcher.search(rows, heavy, pointer, 3))
 stage(lambda: searcher.sums_of(rows, light, frozen(np.arange(6, dtype=np.int32))))
 print(json.dumps(found))
 """
-THIN = {"search_plain", "search_masked", "search_fitting", "search_batch", "sum_fitting", "largest_sum",
-        "prefetch_lists"}  # fmt: skip
+THIN = {"search_plain", "search_masked", "search_fitting", "search_batch", "sum_fitting", "sum_prepared",
+        "largest_sum", "prefetch_lists"}  # fmt: skip
 """What holds no kernel of its own: it may be compiled again for arrays of other kinds."""
 
 

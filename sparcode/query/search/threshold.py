@@ -1,28 +1,24 @@
-"""The sum that one list alone promises: items that do not reach it are never noted."""
+"""A first threshold from one list alone: items whose sum does not reach it are never noted."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sparcode.jit import exact
+from sparcode.query.search.arguments import Lists, SparseQuery
 from sparcode.query.search.base import IMPACTS, LOW8, U0, U1, Number
 from sparcode.query.search.buckets import threshold_bucket
 
 
 @exact
-def promised_sum(
-    indptr: np.ndarray,
-    postings: np.ndarray,
-    rows: np.ndarray,
-    weights: np.ndarray,
-    need: Number,
-    histogram: np.ndarray,
-) -> Number:
+def first_threshold(lists: Lists, query: SparseQuery, need: Number, histogram: np.ndarray) -> Number:
     """Return a sum that at least ``need`` items reach, told by the heaviest list; 1 when it is not worth asking.
 
     The list's ``need``-th largest impact times its weight: a list names an item once. Worth it for lists of twice
     ``need``: of shorter ones most items reach such a sum.
     """
+    indptr, postings = lists
+    rows, weights = query
     best, most = U0, U0
     for i in range(len(rows)):
         row = np.uint64(rows[i])
