@@ -179,3 +179,14 @@ def test_scipy_input_is_cleaned_or_refused():
         from_scipy(sparse.csr_matrix([[-1.0]]))
     with pytest.raises(DataError, match="finite"):
         from_scores([0, 1], [0], [np.nan], 1)
+
+
+def test_the_order_of_ids_is_checked_across_the_edge_of_a_block(monkeypatch):
+    monkeypatch.setattr("sparcode.index.layout._BLOCK", 4)
+    ids = np.array([0, 1, 2, 3, 4, 5, 6, 7])
+    indptr = np.array([0, 8], np.uint64)
+    check_postings(indptr, pack(ids, np.ones(8, int)), 8)
+    check_postings(np.array([0, 4, 8], np.uint64), pack(np.append(ids[:4], ids[:4]), np.ones(8, int)), 8)
+    ids[4] = 3
+    with pytest.raises(ValueError, match="posting list 0 are not strictly ascending: item 3 follows item 3"):
+        check_postings(indptr, pack(ids, np.ones(8, int)), 8)
