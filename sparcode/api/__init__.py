@@ -2,5 +2,6 @@
 
 from sparcode.api.arguments import Ids, Items
 from sparcode.api.model import SparCode
+from sparcode.api.session import Session
 
-__all__ = ["Ids", "Items", "SparCode"]
+__all__ = ["Ids", "Items", "Session", "SparCode"]

@@ -12,6 +12,7 @@ import numpy as np
 from sparcode.api import answers, arguments
 from sparcode.api.arguments import Ids, Items
 from sparcode.api.explanation import explanation
+from sparcode.api.session import Session
 from sparcode.api.snapshot import VERIFY, Settings, Snapshot, opened
 from sparcode.api.unknown import internal_ids, policy_of
 from sparcode.data.storage import verify_dataset
@@ -183,6 +184,18 @@ class SparCode:
         now = self._snapshot
         how = now.settings(k, rescore, include_seen, where, allow, deny, unknown, threads)
         return answers.answer_table(now, now.hits(now.queries(users, histories, features, unknown), how))
+
+    def session(
+        self, history: Ids = (), *, features: dict[str, Any] | None = None, unknown: str | None = None
+    ) -> Session:
+        """Return a session: one history that grows by ``append(item)``, and answers by ``recommend(k)``.
+
+        ``history``: item ids, oldest first; ``features`` of the user; ``unknown`` items: as of ``histories`` in
+        ``recommend``. Answers equal those of ``recommend(histories=[history])`` bit for bit, and a session goes on
+        with the run as it is now, whatever is reloaded later. Raises QueryError and UnknownIdError.
+        """
+        now, described = self._snapshot, None if features is None else [features]
+        return Session(now, now.queries(None, [history], described, unknown), unknown)
 
     def similar_items(
         self, ids: Ids, k: int = 10, *, where: str | None = None, allow: Items | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -135,22 +135,30 @@ class Snapshot:
         return self.history_queries(rows, "histories", policy_of(unknown, "warn"), self._encoded(described))
 
     def history_queries(
-        self, rows: list[list[Any]], name: str, policy: str, features: np.ndarray | None = None
-    ) -> Queries:
-        """Return lists of external item ids as queries, without the ids that are unknown."""
+        self, rows: list[list[Any]], name: str, policy: str, features: np.ndarray | None = None,
+        place: Callable[[int], str] | None = None,
+    ) -> Queries:  # fmt: skip
+        """Return lists of external item ids as queries, without the ids that are unknown.
+
+        ``place``: how messages call the value of a position, by default ``name`` and its two numbers.
+        """
         starts = np.array([0, *accumulate(map(len, rows))], np.int64)
 
-        def place(position: int) -> str:
+        def counted(position: int) -> str:
             row = int(np.searchsorted(starts, position, "right")) - 1
             return f"{name}[{row}][{position - int(starts[row])}]"
 
         flat = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-        items = internal_ids(self.dataset.item_ids, flat, name, policy, "left out", place)
+        items = internal_ids(self.dataset.item_ids, flat, name, policy, "left out", place or counted)
         kept = items != NO_ITEM
         if kept.all():
             return Queries(starts, items, features)
         before = np.append(0, np.cumsum(kept, dtype=np.int64))
         return Queries(before[starts], items[kept], features)
+
+    def event(self, item: Any, unknown: Any) -> np.ndarray:
+        """Return the internal id of one event more, (1,) int32; (0,) where it is unknown and left out."""
+        return self.history_queries([[item]], "item", policy_of(unknown, "warn"), place=lambda _: "item").items
 
     def single_items(self, items: np.ndarray) -> Queries:
         """Return one query an item, its history the item alone, empty where the item is NO_ITEM."""
@@ -183,10 +191,11 @@ class Snapshot:
             )
         return np.array([known.encode_json(row) for row in features], np.float32).reshape(len(features), known.width)
 
-    def hits(self, queries: Queries, how: Settings) -> Hits:
-        """Answer a batch, block by block; ids and scores (B, k)."""
+    def hits(self, queries: Queries, how: Settings, tokens: np.ndarray | None = None) -> Hits:
+        """Answer a batch, block by block; ids and scores (B, k). ``tokens`` (1, K_u, d): those of a single query, where
+        they are known already."""
         if len(queries) == 1:  # asked most often, and every call in Python shows in its time
-            return self._answered(queries, how)
+            return self._answered(queries, how, tokens)
         blocks = [hits for _, hits in self.blocks(queries, how)]
         if not blocks:
             return Hits(np.empty((0, how.k), np.int32), np.empty((0, how.k), np.float32))
@@ -202,9 +211,9 @@ class Snapshot:
             block = queries if len(queries) <= step else queries.slice(low, min(low + step, len(queries)))
             yield low, self._answered(block, how)
 
-    def _answered(self, queries: Queries, how: Settings) -> Hits:
+    def _answered(self, queries: Queries, how: Settings, tokens: np.ndarray | None = None) -> Hits:
         found = min(how.k, self.pipeline.item_count)
-        hits = self.pipeline.retrieve(queries, found, **how.options())
+        hits = self.pipeline.retrieve(queries, found, tokens=tokens, **how.options())
         if found == how.k:
             return hits
         beyond = ((0, 0), (0, how.k - found))
