@@ -28,9 +28,9 @@ from shared import ROOT, Results, Row, table
 
 from sparcode.eval.latency import collector_off
 from sparcode.eval.machine import one_thread
+from sparcode.model.tokenizers.arrays import tokenizer_shapes
 from sparcode.query.encoder.codes import nearest_codes
 from sparcode.query.encoder.encoder import Encoder
-from sparcode.query.encoder.shapes import tokenizer_shapes
 
 WIDTH, ITEMS, HISTORY = 64, 10_000, 50
 TOKENIZERS = (

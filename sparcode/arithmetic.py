@@ -196,15 +196,3 @@ def layer_norm(x, gain, offset, epsilon, out):
     scale = _ONE / np.sqrt(variance_of(x, mean) + epsilon)
     for i in range(x.shape[0]):
         out[i] = (x[i] - mean) * scale * gain[i] + offset[i]
-
-
-@contracted
-def gather(table, items, scale, out):
-    """Set ``out[t] = scale * table[items[t]]``; return the first position whose item is not in the table, or -1."""
-    n = table.shape[0]
-    for t in range(items.shape[0]):
-        if items[t] < 0 or items[t] >= n:
-            return t
-        for i in range(table.shape[1]):
-            out[t, i] = scale * table[items[t], i]
-    return -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ ARROWS = {
     "quantize": GROUND | {"jit", "arithmetic"},
     "run": GROUND | {"data"},
     "semantic_id": GROUND | {"jit", "data", "quantize", "index", "query", "run"},
-    "model": GROUND | {"data", "quantize"},
+    "model": GROUND | {"jit", "arithmetic", "data", "quantize"},
     "train": GROUND | {"data", "quantize", "model", "index", "query", "build", "run", "eval"},
     "build": GROUND | {"jit", "data", "quantize", "index", "query", "run"},
     "query": GROUND | {"jit", "arithmetic", "data", "quantize", "index", "run"},
@@ -55,6 +56,9 @@ LAZY_ARROWS = {
 FORMER_PLACES = {"sparcode/index/pipeline.py": {"query"}}
 """Files that only name what has moved."""
 
+SERVED_MODEL = re.compile(r"sparcode\.model\.tokenizers(\.\w+)?(\.arrays)?(?<!\.layers)(?<!\.graph)(?<!\.onnx)")
+"""All that queries take from the models: the list of tokenizer kinds and their arrays."""
+
 # Third-party module -> files or folders that may import it; a trailing "()" means inside functions only.
 OWNERS = {
     "torch": ["sparcode/model/", "sparcode/train/"],
@@ -74,7 +78,7 @@ OWNERS = {
     "usearch": ["sparcode/scale/()"],
     "lark": ["sparcode/data/where/grammar.py()"],
     "matplotlib": ["sparcode/report/()"],
-    "onnx": ["sparcode/train/onnx_graph.py()"],
+    "onnx": ["sparcode/model/tokenizers/graph.py()"],
     "onnxruntime": ["sparcode/train/export_onnx.py()"],
     "optuna": ["sparcode/train/tune.py()", "sparcode/train/trials.py()"],
     "sqlalchemy": ["sparcode/train/trials.py()"],
@@ -147,6 +151,8 @@ def test_arrows_inside_the_library(path: Path) -> None:
     assert part in ARROWS, f"{name_of(path)}: add {part!r} to ARROWS and to ARCHITECTURE.md"
     for found in imports_of(path):
         if found.typing_only or not found.module.startswith("sparcode."):
+            continue
+        if part == "query" and SERVED_MODEL.fullmatch(found.module):
             continue
         target = found.module.split(".")[1]
         lazy_allowed = LAZY_ARROWS.get(name_of(path), set()) if found.lazy else FORMER_PLACES.get(name_of(path), set())
@@ -222,6 +228,13 @@ def test_third_party_modules_stay_with_their_owners(path: Path) -> None:
             where = "inside a function" if found.lazy else "at module level"
             message = f"{name_of(path)}:{found.line} imports {found.module} {where}"
             assert owned(name_of(path), OWNERS[root], found.lazy), message
+
+
+@pytest.mark.parametrize("path", source_files("sparcode/model/tokenizers"), ids=name_of)
+def test_tokenizers_import_torch_in_layers_alone(path: Path) -> None:
+    if path.name != "layers.py":
+        reached = {found.module for found in imports_of(path) if not found.typing_only}
+        assert not {name for name in reached if name.split(".")[0] == "torch" or name.endswith(".layers")}
 
 
 @pytest.mark.parametrize("path", source_files("cli"), ids=name_of)

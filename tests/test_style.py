@@ -89,24 +89,6 @@ KERNEL_ARGUMENTS = 8
 MORE_ARGUMENTS: dict[str, int] = {
     "sparcode/quantize/beam.py:extend": 9,
     "sparcode/quantize/exact.py:settle": 10,
-    "sparcode/query/encoder/kinds.py:capsule_states": 10,
-    "sparcode/query/encoder/kinds.py:dnn_states": 13,
-    "sparcode/query/encoder/kinds.py:gru4rec_states": 12,
-    "sparcode/query/encoder/kinds.py:layers": 12,
-    "sparcode/query/encoder/kinds.py:recall_dnn": 10,
-    "sparcode/query/encoder/kinds.py:remember_dnn": 12,
-    "sparcode/query/encoder/kinds.py:remember_gru4rec": 10,
-    "sparcode/query/encoder/kinds.py:remember_self_attentive": 9,
-    "sparcode/query/encoder/kinds.py:self_attentive_states": 10,
-    "sparcode/query/encoder/sasrec.py:add_event": 11,
-    "sparcode/query/encoder/sasrec.py:feed_forward": 9,
-    "sparcode/query/encoder/sasrec.py:feed_forward_rows": 9,
-    "sparcode/query/encoder/sasrec.py:full_attention": 11,
-    "sparcode/query/encoder/sasrec.py:last_block": 14,
-    "sparcode/query/encoder/sasrec.py:recall": 18,
-    "sparcode/query/encoder/sasrec.py:remember": 20,
-    "sparcode/query/encoder/sasrec.py:sasrec_states": 19,
-    "sparcode/query/encoder/single.py:encode": 10,
 }
 """``file:kernel`` -> arguments it still has; an entry that is not needed any more has to go."""
 

@@ -10,7 +10,7 @@ from sparcode.data.features import Features
 from sparcode.model.item_tokens import ItemTokens, unit
 from sparcode.model.quantizers import TokenQuantizer, build_quantizer
 from sparcode.model.scorers import Scorer, build_scorer
-from sparcode.model.tokenizers import build_tokenizer
+from sparcode.model.tokenizers.layers import build_tokenizer
 
 DEFAULT_TEMPERATURE = 0.1
 ITEM_BLOCK = 4096

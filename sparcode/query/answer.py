@@ -23,7 +23,7 @@ from sparcode.jit.packing import unpacked
 from sparcode.jit.prefetch import prefetch_lists
 from sparcode.quantize.nearest import Books
 from sparcode.query.encoder.codes import nearest_codes
-from sparcode.query.encoder.single import encode
+from sparcode.query.encoder.encode import encode
 from sparcode.query.evidence import add_sums, learned_sums, score_by_sums
 from sparcode.query.rescore.dot import prefetch_candidates
 from sparcode.query.rescore.mixture import CandidateMixture, mix_candidates

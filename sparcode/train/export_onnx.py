@@ -12,9 +12,9 @@ from sparcode.data.storage import Dataset
 from sparcode.errors import ConfigError, RunError
 from sparcode.files import atomic_paths, require_writable, write_bytes, write_json
 from sparcode.index.arrays import open_encoder_files
+from sparcode.model.tokenizers.graph import tokenizer_graph
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.run import Run
-from sparcode.train.onnx_graph import tokenizer_graph
 from sparcode.types import Queries
 
 SAMPLE = 200
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(folder: str | Path, out: str | Path) -> dict[str, Any]:
-    """Write ``out`` (ONNX, see ``onnx_graph``) and ``<out>.items.json``, the external id of every internal one.
+    """Write ``out`` (see ``model.tokenizers.graph``) and ``<out>.items.json``, the external id of every internal one.
     Both are replaced if they exist, once the new ones are known to be right.
 
     Where onnxruntime is installed the file is run on real histories and compared with the served encoder. Returns

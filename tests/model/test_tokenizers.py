@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparcode.config import ModelConfig
 from sparcode.errors import ConfigError
-from sparcode.model.tokenizers import Tokenizer, build_tokenizer
+from sparcode.model.tokenizers.layers import Tokenizer, build_tokenizer
 
 KINDS = ["sasrec", "gru4rec", "dnn", "self-attentive", "capsule"]
 WIDTH, HISTORY = 8, 6

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from sparcode.errors import ConfigError, MissingExtraError, QueryError, RunError
+from sparcode.model.tokenizers import graph as onnx_graph
+from sparcode.model.tokenizers.graph import tokenizer_graph
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.run import Run
 from sparcode.train import export_onnx as module
-from sparcode.train import onnx_graph
 from sparcode.train.export_onnx import export_onnx, onnx_inputs
-from sparcode.train.onnx_graph import tokenizer_graph
 from tests.query.encoder.test_encoder import FEATURES, HISTORY, KINDS, LENGTHS, Pair, random_queries
 from tests.worlds import queries_of
 

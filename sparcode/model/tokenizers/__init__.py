@@ -1,29 +1,31 @@
-"""Query tokenizers: item vectors of a history -> K_u query tokens at every position, causally."""
+"""Query tokenizers: item vectors of a history -> K_u query tokens. A folder a kind, and the one list of kinds.
+
+A kind is a word of ``config.TokenizerKind`` and a folder of that name (``-`` is ``_``) with three modules:
+
+* ``layers``: ``TOKENIZER``, the torch module that is trained, a subclass of ``layers.Tokenizer``. Torch is imported in
+  files of this name alone.
+* ``arrays``: what is served, numpy and numba. ``INTERESTS``; ``check(spec)`` and ``shapes(spec)``; ``prepare(spec,
+  arrays)`` gives the weights; ``memory(spec)``, ``remember`` and ``recall`` encode, all at once or event by event
+  (see ``tokenizers.arrays``).
+* ``onnx``: ``states(graph, events, spec, arrays)``, the same as operators of a graph.
+
+Nothing is imported before it is asked for: serving takes ``arrays`` of one kind.
+"""
 
 from __future__ import annotations
 
-from sparcode.config import ModelConfig
-from sparcode.errors import ConfigError
-from sparcode.model.tokenizers.base import Tokenizer
+from importlib import import_module
+from types import ModuleType
+from typing import get_args
 
-__all__ = ["Tokenizer", "build_tokenizer"]
+from sparcode.config import TokenizerKind
+
+KINDS: dict[str, str] = {kind: f"{__name__}.{kind.replace('-', '_')}" for kind in get_args(TokenizerKind)}
+"""Kind -> its package."""
 
 
-def build_tokenizer(config: ModelConfig, item_count: int, feature_width: int) -> Tokenizer:
-    """Return the tokenizer ``config.tokenizer`` names, freshly initialised from torch's global generator.
-
-    ``feature_width``: F, columns of the user features; ignored unless ``config.user_features``.
-    Raises ConfigError when the item count is not positive or the width does not suit the attention heads.
-    """
-    from sparcode.model.tokenizers.dnn import DnnTokenizer
-    from sparcode.model.tokenizers.gru4rec import Gru4RecTokenizer
-    from sparcode.model.tokenizers.multi_interest import CapsuleTokenizer, SelfAttentiveTokenizer
-    from sparcode.model.tokenizers.sasrec import SasRecTokenizer
-
-    if item_count < 1:
-        raise ConfigError(f"a tokenizer needs at least one item, got {item_count}")
-    kinds: dict[str, type[Tokenizer]] = {
-        kind.kind: kind
-        for kind in (SasRecTokenizer, Gru4RecTokenizer, DnnTokenizer, SelfAttentiveTokenizer, CapsuleTokenizer)
-    }
-    return kinds[config.tokenizer](config, feature_width if config.user_features else 0)
+def part_of(kind: str, part: str) -> ModuleType:
+    """Return the module ``part`` (``layers``, ``arrays`` or ``onnx``) of a kind; KeyError for an unknown one."""
+    if kind not in KINDS:
+        raise KeyError(f"tokenizer kind {kind!r}, expected one of {', '.join(KINDS)}")
+    return import_module(f"{KINDS[kind]}.{part}")

@@ -7,7 +7,8 @@ their layout allows (item vectors, the bulk) and are re-laid once where a kernel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,19 @@ import numpy as np
 
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import Arrays, open_encoder_files, read_only
-from sparcode.jit.addresses import plain_address, status_address
+from sparcode.jit.addresses import entry_of, plain_address, status_address
+from sparcode.jit.packing import pack
+from sparcode.model.tokenizers import KINDS, part_of
+from sparcode.model.tokenizers.arrays import Inputs, checked_sizes, tokenizer_shapes
 from sparcode.quantize.nearest import Books, prepare_books
-from sparcode.query.encoder import kinds
 from sparcode.query.encoder.codes import nearest_codes
-from sparcode.query.encoder.finish import finish
-from sparcode.query.encoder.sasrec import prepare, sasrec_states
-from sparcode.query.encoder.shapes import INTERESTS, checked_sizes, tokenizer_shapes
-from sparcode.query.encoder.state import MEMORIES, EncoderState
+from sparcode.query.encoder.encode import Entries, Head, Output, encode_packed, finish, last_step
+from sparcode.query.encoder.state import EncoderState
 from sparcode.spec_values import count_of
 from sparcode.types import Queries
 
 _PREFIX = "tokenizer."
 _NO_ITEMS = read_only(np.empty(0, np.int32))
-_KINDS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "sasrec": (prepare, sasrec_states),
-    "gru4rec": (kinds.prepare_gru4rec, kinds.gru4rec_states),
-    "dnn": (kinds.prepare_dnn, kinds.dnn_states),
-    "self-attentive": (kinds.prepare_self_attentive, kinds.self_attentive_states),
-    "capsule": (kinds.prepare_capsule, kinds.capsule_states),
-}
 
 
 class Encoder:
@@ -72,7 +66,9 @@ class Encoder:
 
         Raises QueryError for an item the encoder does not know or features of another width.
         """
-        return self._encode(queries)[0]
+        items = np.ascontiguousarray(queries.items, dtype=np.int32)
+        indptr = np.ascontiguousarray(queries.indptr, dtype=np.int64)
+        return self._run(items, indptr, self.checked_features(queries.user_features, len(queries)))
 
     def has_tokens(self, queries: Queries) -> np.ndarray:
         """Return (B,) bool: False where a query has neither a history nor a non-zero feature."""
@@ -83,24 +79,24 @@ class Encoder:
 
     def encode_one(self, history: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
         """Return unit tokens (K_u, d) of one query, oldest event first; equal to ``tokens`` bit for bit."""
-        items = np.ascontiguousarray(history, dtype=np.int32)[-self.history :]
-        rows = None if features is None else np.asarray(features)[None, :]
-        start, stop = self._spans[len(items)]
-        return self._run(items, start, stop, stop, rows)[0][0]
+        items = np.ascontiguousarray(history, dtype=np.int32)
+        return self._run(items, np.array([0, len(items)], np.int64), self._row(features))[0]
+
+    def _row(self, features: np.ndarray | None) -> np.ndarray:
+        return self.checked_features(None if features is None else np.asarray(features)[None, :], 1)
 
     def single(self) -> tuple[Any, ...]:
-        """Return what ``encoder.single.encode`` takes after history and features: scratch for one thread included."""
-        states = np.empty((1, len(self._empty), self.width), np.float32)
-        tokens, valid = np.empty((1, self.heads, self.width), np.float32), np.empty(1, np.bool_)
-        lengths = read_only(np.arange(self.history + 1, dtype=np.int64))
-        start, stop = lengths[:1], lengths[1:2]
-        inputs = (self._scale, self._empty, states, *self._weights)
-        outputs = (*self._head, tokens, valid)
-        return (
-            status_address(self._states, (self._table, _NO_ITEMS, start, stop, *inputs)),
-            plain_address(finish, (states, stop, self._no_feature, *outputs)),
-            tokens, lengths, self._table, states, inputs, outputs,
-        )  # fmt: skip
+        """Return what ``encode.encode`` takes after history and features: scratch for one thread included."""
+        tokens = np.empty((1, self.heads, self.width), np.float32)
+        states, memory = np.empty(self._empty.shape, np.float32), self._kind.memory(self._own)
+        step = (np.int64(0), self._weights, memory)
+        entries = Entries(
+            status_address(self._kind.remember, (self._inputs, _NO_ITEMS, np.int64(0), self._weights, memory)),
+            plain_address(self._kind.recall, (*step, states)),
+            plain_address(finish, (states, np.int64(0), self._no_feature[0], self._head, tokens[0])),
+        )
+        output = Output(self.history, self._empty, self._head, states)
+        return entries, self._inputs, tokens, self._weights, memory, output
 
     def start(self, history: np.ndarray = _NO_ITEMS) -> EncoderState:
         """Return the state after the events ``history`` (m,), internal ids, oldest first.
@@ -108,8 +104,8 @@ class Encoder:
         Raises QueryError for an item the encoder does not know.
         """
         items = read_only(np.array(history, dtype=np.int32).reshape(-1)[-self.history :])
-        state = EncoderState(items, len(history), self._memory.make(self._own), self)
-        return self._remember(state, items, 0)
+        state = EncoderState(items, len(history), self._kind.memory(self._own), self)
+        return self._remember(state, items, 0) if len(items) else state
 
     def append(self, state: EncoderState, item: int) -> EncoderState:
         """Return the state after one event more; ``state`` stays as it was.
@@ -118,29 +114,26 @@ class Encoder:
         window, see ``encoder.state``. Raises QueryError for an unknown item or a state of another encoder.
         """
         self._check_owner(state)
-        if not 0 <= item < len(self._table):
+        if not 0 <= item < self.item_count:
             raise self._unknown(item)
         items = np.empty(len(state.items) + 1, np.int32)
         items[:-1], items[-1] = state.items, item
         items = read_only(items)
         if len(items) > self.history:
             return replace(self.start(items), seen=state.seen + 1)
-        longer = EncoderState(items, state.seen + 1, tuple(part.copy() for part in state.memory), self)
+        longer = EncoderState(items, state.seen + 1, type(state.memory)(*(part.copy() for part in state.memory)), self)
         return self._remember(longer, items[-1:], len(state.items))
 
     def tokens_of(self, state: EncoderState, features: np.ndarray | None = None) -> np.ndarray:
         """Return the unit tokens (K_u, d) of a state; equal to ``encode_one`` of its events bit for bit."""
         self._check_owner(state)
-        count = len(state.items)
-        states = self._empty[None]
-        if count:
-            states = np.empty(states.shape, np.float32)
-            self._memory.recall(count, states[0], *state.memory, *self._weights)
-        rows = None if features is None else np.asarray(features)[None, :]
-        return self._finished(states, self._spans[count][1], rows)[0][0]
+        entries, _, tokens, weights, _, output = self._own_thread().parts
+        row = self._row(features)[0]
+        last_step(np.int64(len(state.items)), row, entries, tokens[0], weights, state.memory, output)
+        return tokens[0].copy()
 
     def _remember(self, state: EncoderState, items: np.ndarray, first: int) -> EncoderState:
-        bad = self._memory.remember(self._table, items, first, self._scale, *state.memory, *self._weights)
+        bad = self._kind.remember(self._inputs, items, np.int64(first), self._weights, state.memory)
         if bad >= 0:
             raise self._unknown(items[bad])
         return state
@@ -150,12 +143,12 @@ class Encoder:
             raise QueryError("the state belongs to another encoder; start it again from its items")
 
     def _unknown(self, item: int) -> QueryError:
-        return QueryError(f"the history holds item {item}, but the encoder knows items 0..{len(self._table) - 1}")
+        return QueryError(f"the history holds item {item}, but the encoder knows items 0..{self.item_count - 1}")
 
     @property
     def item_count(self) -> int:
         """n, items it can read."""
-        return len(self._table)
+        return len(self._inputs.table)
 
     @property
     def has_books(self) -> bool:
@@ -195,37 +188,20 @@ class Encoder:
         nearest_codes(ready, self._books, codes, distances)
         return codes, distances
 
-    def _encode(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
-        items = np.ascontiguousarray(queries.items, dtype=np.int32)
-        indptr = np.ascontiguousarray(queries.indptr, dtype=np.int64)
-        stops = indptr[1:]
-        starts = np.maximum(stops - self.history, indptr[:-1])
-        return self._run(items, read_only(starts), read_only(stops), read_only(stops - starts), queries.user_features)
-
-    def _run(
-        self,
-        items: np.ndarray,
-        starts: np.ndarray,
-        stops: np.ndarray,
-        lengths: np.ndarray,
-        features: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        states = np.empty((len(starts), len(self._empty), self.width), np.float32)
+    def _run(self, items: np.ndarray, indptr: np.ndarray, features: np.ndarray) -> np.ndarray:
+        tokens = np.empty((len(indptr) - 1, self.heads, self.width), np.float32)
+        held = self._own_thread()
         # Frozen views: numba compiles one version of a kernel for mapped and for ordinary arrays.
-        bad = self._states(
-            self._table, read_only(items), starts, stops, self._scale, self._empty, states, *self._weights
-        )
+        bad = held.entry(read_only(items), read_only(indptr), features, tokens, held.address, held.kind)
         if bad >= 0:
             raise self._unknown(items[bad])
-        return self._finished(states, lengths, features)
+        return tokens
 
-    def _finished(
-        self, states: np.ndarray, lengths: np.ndarray, features: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        batch = len(states)
-        tokens, valid = np.empty((batch, self.heads, self.width), np.float32), np.empty(batch, np.bool_)
-        finish(states, lengths, self.checked_features(features, batch), *self._head, tokens, valid)
-        return tokens, valid
+    def _own_thread(self) -> _Held:
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            held = self._local.held = _Held(self.single(), self._no_feature)
+        return held
 
     def checked_features(self, features: np.ndarray | None, batch: int) -> np.ndarray:
         """Return features (B, F) of a batch as kernels take them, (B, 0) for none; QueryError on another shape."""
@@ -238,34 +214,29 @@ class Encoder:
     def _load(self, spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> None:
         self.spec = dict(spec)
         own: dict[str, Any] = dict(spec["tokenizer"])
+        if own["kind"] not in KINDS:
+            raise CorruptIndexError(f"{source}: tokenizer kind {own['kind']!r}, expected one of {', '.join(KINDS)}")
         self.width, self.heads, self.history, self.feature_width = checked_sizes(own)
         self._bytes = sum(array.nbytes for array in arrays.values())
-        self._scale = np.float32(math.sqrt(self.width))
-        self._table = read_only(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
-        items = count_of({"items": len(self._table)} | self.spec, "items", 0)
-        _check(source, "item_vectors", self._table, (items, self.width))
-        if own["kind"] not in _KINDS:
-            raise CorruptIndexError(f"{source}: tokenizer kind {own['kind']!r}, expected one of {', '.join(_KINDS)}")
+        table = read_only(np.ascontiguousarray(arrays["item_vectors"], dtype=np.float32))
+        items = count_of({"items": len(table)} | self.spec, "items", 0)
+        _check(source, "item_vectors", table, (items, self.width))
+        self._inputs = Inputs(table, np.float32(math.sqrt(self.width)))
         part: Arrays = {name[len(_PREFIX) :]: value for name, value in arrays.items() if name.startswith(_PREFIX)}
         _check_tokenizer(source, own, part)
-        prepare_weights, self._states = _KINDS[own["kind"]]
-        self._memory, self._own = MEMORIES[own["kind"]], own
-        self._weights = tuple(read_only(w) if isinstance(w, np.ndarray) else w for w in prepare_weights(own, part))
+        self._kind, self._own, self._local = part_of(own["kind"], "arrays"), own, threading.local()
+        self._weights = _frozen(self._kind.prepare(own, part))
         self._empty = read_only(part["empty_state"])
-        self._head = tuple(read_only(np.ascontiguousarray(a, np.float32)) for a in self._output_weights(own, part))
+        self._head = _frozen(self._head_of(part))
         self._no_feature = read_only(np.empty((1, 0), np.float32))
-        # Start and stop arrays of single histories of every length, made once.
-        self._spans = [
-            (read_only(np.zeros(1, np.int64)), read_only(np.full(1, m, np.int64))) for m in range(self.history + 1)
-        ]
         self._load_books(spec.get("quantizer"), arrays, source)
 
-    def _output_weights(self, own: dict[str, Any], part: Arrays) -> tuple[np.ndarray, ...]:
+    def _head_of(self, part: Arrays) -> Head:
         none = np.zeros((0, self.width), np.float32)
-        feature_weight = part["features.weight"].T if self.feature_width else none
-        if own["kind"] in INTERESTS:
-            return feature_weight, np.zeros((0, self.heads * self.width), np.float32), np.zeros(0, np.float32)
-        return feature_weight, part["head.weight"].T, part["head.bias"]
+        features = np.ascontiguousarray(part["features.weight"].T) if self.feature_width else none
+        if self._kind.INTERESTS:
+            return Head(features, np.zeros((0, self.heads * self.width), np.float32), np.zeros(0, np.float32))
+        return Head(features, np.ascontiguousarray(part["head.weight"].T), part["head.bias"])
 
     def _load_books(self, quantizer: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray], source: str) -> None:
         self._books: Books | None = None
@@ -277,6 +248,24 @@ class Encoder:
             raise CorruptIndexError(f"{source}: width {self.width} does not split into {count} sub-codebooks")
         _check(source, "codebooks", arrays["codebooks"], (count, words, self.width // count if product else self.width))
         self._books = prepare_books(arrays["codebooks"], residual=not product)
+
+
+class _Held:
+    """``encode_packed`` compiled for an encoder, and what a thread gives it."""
+
+    def __init__(self, parts: tuple[Any, ...], no_feature: np.ndarray) -> None:
+        self.parts = parts  # keeps the arrays alive
+        self.table, self.kind = pack(parts)
+        self.address = self.table.ctypes.data
+        example = (_NO_ITEMS, read_only(np.zeros(1, np.int64)), no_feature, parts[2], np.uint64(0), self.kind)
+        self.entry = entry_of(encode_packed, example)
+
+
+def _frozen(parts: Any) -> Any:
+    """Return a named tuple of arrays, numbers and such tuples with read-only views of the arrays."""
+    if isinstance(parts, np.ndarray):
+        return read_only(parts)
+    return type(parts)(*map(_frozen, parts)) if isinstance(parts, tuple) else parts
 
 
 def _check(source: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

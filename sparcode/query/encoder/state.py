@@ -11,13 +11,10 @@ additive model (``encoder.additive``) keeps no state: every click changes the ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-
-from sparcode.query.encoder import kinds, sasrec
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,27 +27,10 @@ class EncoderState:
 
     items: np.ndarray
     seen: int
-    memory: tuple[np.ndarray, ...]
+    memory: Any
     owner: object
 
     @property
     def bytes(self) -> int:
         """Bytes of the arrays."""
         return self.items.nbytes + sum(part.nbytes for part in self.memory)
-
-
-class Memory(NamedTuple):
-    """How a kind works event by event: ``make(spec)`` gives arrays, ``remember`` adds events, ``recall`` reads."""
-
-    make: Callable[[dict[str, Any]], tuple[np.ndarray, ...]]
-    remember: Callable[..., int]
-    recall: Callable[..., None]
-
-
-MEMORIES = {
-    "sasrec": Memory(sasrec.memory, sasrec.remember, sasrec.recall),
-    "gru4rec": Memory(kinds.memory_gru4rec, kinds.remember_gru4rec, kinds.recall_gru4rec),
-    "dnn": Memory(kinds.memory_dnn, kinds.remember_dnn, kinds.recall_dnn),
-    "self-attentive": Memory(kinds.memory_self_attentive, kinds.remember_self_attentive, kinds.recall_self_attentive),
-    "capsule": Memory(kinds.memory_capsule, kinds.remember_capsule, kinds.recall_capsule),
-}

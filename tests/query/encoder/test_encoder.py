@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,19 @@ from sparcode.arithmetic import add_product, add_products
 from sparcode.config import ModelConfig
 from sparcode.errors import CorruptIndexError, QueryError
 from sparcode.index.arrays import export_encoder, write_arrays
-from sparcode.model.tokenizers import Tokenizer, build_tokenizer
+from sparcode.model.tokenizers import KINDS as REGISTERED
+from sparcode.model.tokenizers import arrays as tokenizer_arrays
+from sparcode.model.tokenizers import part_of
+from sparcode.model.tokenizers.layers import Tokenizer, build_tokenizer
 from sparcode.quantize import nearest as quantize_nearest
 from sparcode.quantize.nearest import prepare_books
 from sparcode.query.encoder import codes as encoder_codes
+from sparcode.query.encoder import encode
+from sparcode.query.encoder import encoder as encoder_module
 from sparcode.query.encoder.encoder import Encoder
 from sparcode.types import Queries
 
-KINDS = ["sasrec", "gru4rec", "dnn", "self-attentive", "capsule"]
+KINDS = list(REGISTERED)
 ITEMS, WIDTH, HISTORY, FEATURES = 40, 8, 6, 3
 
 
@@ -259,34 +263,45 @@ def test_exponential_is_accurate() -> None:
     assert np.isfinite(encoder_math.exp32(np.float32(1e30)))
 
 
-@pytest.fixture
-def plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run every kernel as ordinary Python: the same source, without the compiler."""
-    from sparcode.query.encoder import encoder
-
-    names = [name for name in sys.modules if name.startswith("sparcode.query.encoder.")]
-    for module in (encoder_math, quantize_nearest, *(sys.modules[name] for name in names)):
+def make_plain(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Let every kernel run as ordinary Python: the same source, without the compiler."""
+    modules = (encoder_math, quantize_nearest, encoder_codes, encode, tokenizer_arrays, part_of(kind, "arrays"))
+    for module in modules:
         for name, value in list(vars(module).items()):
             if hasattr(value, "py_func"):
                 monkeypatch.setattr(module, name, value.py_func)
-    plain = {kind: (make, getattr(states, "py_func", states)) for kind, (make, states) in encoder._KINDS.items()}
-    monkeypatch.setattr(encoder, "_KINDS", plain)
+
+
+def plain_tokens(encoder: Encoder, history: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """The steps of ``encode_history`` without calls by address."""
+    _, inputs, tokens, weights, memory, output = encoder.single()
+    kind, events = encoder._kind, history[-HISTORY:]
+    output.states[:] = output.empty
+    if len(events):
+        assert kind.remember(inputs, events, 0, weights, memory) == -1
+        kind.recall(len(events), weights, memory, output.states)
+    encode.finish(output.states, len(events), features, output.head, tokens[0])
+    return tokens[0]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("kind", KINDS)
-def test_compiled_and_plain_kernels_agree(kind: str, request: pytest.FixtureRequest) -> None:
+def test_compiled_and_plain_kernels_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pair, queries = Pair(kind, 2, 2, True, attention_heads=2), random_queries(6, [2, 0, HISTORY + 2], True)
-    compiled = pair.encoder().tokens(queries)
+    encoder = pair.encoder()
+    compiled = encoder.tokens(queries)
+    single = encoder.single()
+    monkeypatch.setattr(encoder, "single", lambda: single)
     books = np.random.default_rng(1).normal(size=(2, 5, WIDTH)).astype(np.float32)
     quantized = [encoder_with(books[..., :4].copy(), "product"), encoder_with(books, "residual")]
-    codes = [encoder.codes(compiled, probes)[0] for encoder in quantized for probes in (1, 4)]
-    request.getfixturevalue("plain_python")
-    plain = pair.encoder()
-    np.testing.assert_allclose(plain.tokens(queries), compiled, atol=1e-5)
-    quantized = [encoder_with(books[..., :4].copy(), "product"), encoder_with(books, "residual")]
-    for expected, (encoder, probes) in zip(codes, itertools.product(quantized, (1, 4)), strict=True):
-        np.testing.assert_array_equal(encoder.codes(compiled, probes)[0], expected)
+    codes = [each.codes(compiled, probes)[0] for each in quantized for probes in (1, 4)]
+    make_plain(monkeypatch, kind)
+    assert queries.user_features is not None
+    for b, features in enumerate(queries.user_features):
+        np.testing.assert_allclose(plain_tokens(encoder, queries.history(b), features), compiled[b], atol=1e-5)
+    monkeypatch.setattr(encoder_module, "nearest_codes", encoder_codes.nearest_codes)
+    for expected, (each, probes) in zip(codes, itertools.product(quantized, (1, 4)), strict=True):
+        np.testing.assert_array_equal(each.codes(compiled, probes)[0], expected)
 
 
 def test_prepared_books_hold_half_squared_norms() -> None:

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparcode.errors import QueryError
-from sparcode.query.encoder import kinds as encoder_kinds
-from sparcode.query.encoder import sasrec as encoder_sasrec
 from sparcode.query.encoder.encoder import Encoder
 from tests.query.encoder.test_encoder import FEATURES, HISTORY, ITEMS, KINDS, Pair
 
@@ -80,19 +78,3 @@ def test_what_cannot_be_appended_is_refused(kind):
     for call in (other.tokens_of, lambda state: other.append(state, 1)):
         with pytest.raises(QueryError, match="another encoder; start it again"):
             call(encoder.start([1]))
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("kind", KINDS)
-def test_compiled_and_plain_kernels_agree(kind, monkeypatch):
-    encoder = encoder_of(kind, 2 if kind == "sasrec" else 1)
-    history = np.array([3, 1, 4, 1], np.int32)
-    expected = encoder.tokens_of(encoder.start(history))
-    for module in (encoder_kinds, encoder_sasrec):
-        for name, value in list(vars(module).items()):
-            if hasattr(value, "py_func"):
-                monkeypatch.setattr(module, name, value.py_func)
-    own = encoder._memory
-    plain = own._replace(remember=own.remember.py_func, recall=own.recall.py_func)
-    monkeypatch.setattr(encoder, "_memory", plain)
-    np.testing.assert_allclose(encoder.tokens_of(encoder.start(history)), expected, atol=1e-5)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from sparcode.config import ModelConfig
-from sparcode.model.tokenizers.base import Tokenizer
+from sparcode.model.tokenizers.layers import Tokenizer
 
 
 class Gru4RecTokenizer(Tokenizer):
@@ -29,3 +29,6 @@ class Gru4RecTokenizer(Tokenizer):
     def spec(self) -> dict[str, Any]:
         """Add the number of layers."""
         return super().spec() | {"blocks": self.gru.num_layers}
+
+
+TOKENIZER = Gru4RecTokenizer

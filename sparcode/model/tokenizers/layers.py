@@ -1,4 +1,4 @@
-"""What every tokenizer shares: input scaling, user features, heads, the state of an empty history, export."""
+"""What every tokenizer shares in torch: input scaling, user features, heads, the state of an empty history, export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparcode.config import ModelConfig
 from sparcode.errors import ConfigError
+from sparcode.model.tokenizers import part_of
 
 
 class Tokenizer(nn.Module):
@@ -91,3 +92,20 @@ def _heads(heads: int, width: int) -> nn.Linear:
         for head in range(1, heads):
             nn.init.orthogonal_(linear.weight[head * width : (head + 1) * width])
     return linear
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """Return (L, L) bool, True where event s (column) is not after position t (row)."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def build_tokenizer(config: ModelConfig, item_count: int, feature_width: int) -> Tokenizer:
+    """Return the tokenizer ``config.tokenizer`` names, freshly initialised from torch's global generator.
+
+    ``feature_width``: F, columns of the user features; ignored unless ``config.user_features``.
+    Raises ConfigError when the item count is not positive or the width does not suit the attention heads.
+    """
+    if item_count < 1:
+        raise ConfigError(f"a tokenizer needs at least one item, got {item_count}")
+    kind: type[Tokenizer] = part_of(config.tokenizer, "layers").TOKENIZER
+    return kind(config, feature_width if config.user_features else 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparcode.config import ModelConfig
-from sparcode.model.tokenizers.base import Tokenizer
+from sparcode.model.tokenizers.layers import Tokenizer
 
 
 class DnnTokenizer(Tokenizer):
@@ -31,3 +31,6 @@ class DnnTokenizer(Tokenizer):
         for layer in self.layers[:-1]:
             x = self.dropout(torch.relu(layer(x)))
         return self.layers[-1](x).unsqueeze(2)
+
+
+TOKENIZER = DnnTokenizer

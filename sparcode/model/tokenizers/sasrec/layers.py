@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparcode.config import ModelConfig
 from sparcode.errors import ConfigError
-from sparcode.model.tokenizers.base import Tokenizer
+from sparcode.model.tokenizers.layers import Tokenizer
 
 _EPSILON = 1e-5
 
@@ -81,3 +81,6 @@ class SasRecTokenizer(Tokenizer):
             "activation": "relu",
             "epsilon": _EPSILON,
         }
+
+
+TOKENIZER = SasRecTokenizer

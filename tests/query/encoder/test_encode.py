@@ -10,8 +10,8 @@ from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
 from sparcode.jit.addresses import entry_of, plain_address, status_address
 from sparcode.jit.packing import pack, unpacked
+from sparcode.query.encoder.encode import encode
 from sparcode.query.encoder.encoder import Encoder
-from sparcode.query.encoder.single import encode
 from tests.query.encoder.test_encoder import FEATURES, HISTORY, ITEMS, KINDS, Pair
 
 
@@ -26,12 +26,12 @@ class Single:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.parts = encoder, encoder.single()
         self.table, self.kind = pack(self.parts)
-        example = (read_only(np.zeros(1, np.int32)), encoder.one_row(None), np.uint64(0), self.kind)
+        example = (read_only(np.zeros(1, np.int32)), encoder._row(None), np.uint64(0), self.kind)
         self.entry = entry_of(encoded, example)
 
     def tokens(self, history, features=None):
         """Return the tokens (K_u, d), None where an item is unknown."""
-        known = self.entry(history, self.encoder.one_row(features), self.table.ctypes.data, self.kind)
+        known = self.entry(history, self.encoder._row(features), self.table.ctypes.data, self.kind)
         return self.parts[2][0].copy() if known else None
 
 
@@ -62,8 +62,8 @@ def test_unknown_items_before_the_window_are_not_looked_at():
 def test_features_of_another_width_are_refused():
     encoder = Pair("dnn", features=True).encoder()
     with pytest.raises(QueryError, match="user features"):
-        encoder.one_row(np.zeros(FEATURES + 1))
-    assert Pair("dnn").encoder().one_row(np.zeros(9)).shape == (1, 0)
+        encoder._row(np.zeros(FEATURES + 1))
+    assert Pair("dnn").encoder()._row(np.zeros(9)).shape == (1, 0)
 
 
 @njit

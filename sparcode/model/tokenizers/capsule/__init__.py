@@ -1,0 +1,1 @@
+"""Capsule routing (MIND, ComiRec-DR): layers (torch), arrays (served), onnx (exported)."""
