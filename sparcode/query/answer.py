@@ -47,12 +47,14 @@ _ONE, _NOTHING = np.uint64(1), np.uint64(0)
 class Histories(NamedTuple):
     """Queries to encode: query b has the events ``items[indptr[b]:indptr[b + 1]]``, oldest first, and ``features[b]``.
 
-    ``indptr`` (B + 1,) int64, ``items`` int32 internal ids, ``features`` (B, F) float32, F = 0 for none.
+    ``indptr`` (B + 1,) int64, ``items`` int32 internal ids, ``features`` (B, F) float32, F = 0 for none; ``tokens``
+    (B, K_u, d) float32 where they are known already, else (0, K_u, d).
     """
 
     indptr: np.ndarray
     items: np.ndarray
     features: np.ndarray
+    tokens: np.ndarray
 
 
 class Encoded(NamedTuple):
@@ -318,10 +320,10 @@ def is_known(history, features):
 
 
 @exact
-def read_query(history, features, encoding, item_count):
+def read_query(history, features, given, encoding, item_count):
     """Encode a history (m,) and write the lists it reads; return (known, learned, all lists), all lists < 0: a status.
 
-    The tokens are then in ``encoding.encoder``.
+    The tokens, ``given`` (1, K_u, d) or computed where that is (0, K_u, d), are then in ``encoding.encoder``.
     """
     for place in range(len(history)):
         if history[place] < 0 or history[place] >= item_count:
@@ -329,7 +331,9 @@ def read_query(history, features, encoding, item_count):
     reading, rows, weights = encoding.reading, encoding.rows, encoding.weights
     known, learned = is_known(history, features), 0
     if known:
-        if not encode(history, features, *encoding.encoder):
+        if given.shape[0] > 0:
+            encoding.encoder[2][:] = given
+        elif not encode(history, features, *encoding.encoder):
             return False, 0, BAD_HISTORY
         if reading.code_rows.shape[0] > 0 and reading.learned_weight > 0:
             learned = read_codes(encoding.encoder[2], reading, rows, weights)
@@ -346,7 +350,7 @@ def answer_histories(asked, first, stop, wanted, best, address, kind):
             ask_ahead(asked.items[asked.indptr[b + 1] : asked.indptr[b + 2]], encoding, fixed.lists)
         history = asked.items[asked.indptr[b] : asked.indptr[b + 1]]
         known, learned, count = read_query(
-            history, asked.features[b : b + 1], encoding, len(fixed.accumulators.narrow) - 1
+            history, asked.features[b : b + 1], asked.tokens[b : b + 1], encoding, len(fixed.accumulators.narrow) - 1
         )
         if count < 0:
             return np.int64(count)

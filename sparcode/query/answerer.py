@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sparcode.errors import QueryError
 from sparcode.index.arrays import read_only
 from sparcode.jit.addresses import entry_of
 from sparcode.jit.packing import pack
@@ -73,14 +74,23 @@ class Answerer:
         self._spare: list[_Prepared] = []
 
     def histories(
-        self, queries: Queries, k: int, depth: int, unseen: bool, eligible: Eligible, threads: int = 1
-    ) -> Hits:
-        """Encode and answer a batch; see ``encoded``. QueryError on unknown items or features of another width."""
+        self, queries: Queries, k: int, depth: int, unseen: bool, eligible: Eligible, threads: int = 1,
+        tokens: np.ndarray | None = None,
+    ) -> Hits:  # fmt: skip
+        """Encode and answer a batch; see ``encoded``. QueryError on unknown items or features of another width.
+
+        ``tokens`` (B, K_u, d) float32: those of the encoder where they are known.
+        """
+        encoder = self.parts.encoder
+        shape = (0 if tokens is None else len(queries), encoder.heads, encoder.width)
+        if tokens is not None and tokens.shape != shape:
+            raise QueryError(f"tokens have shape {tokens.shape}, expected {shape}")
         indptr = queries.indptr
         asked = Histories(
             indptr if indptr.dtype is _INT64 and indptr.flags.c_contiguous else np.ascontiguousarray(indptr, np.int64),
             exact_int32(queries.items),
-            self.parts.encoder.checked_features(queries.user_features, len(queries)),
+            encoder.checked_features(queries.user_features, len(queries)),
+            np.empty(shape, np.float32) if tokens is None else np.ascontiguousarray(tokens, np.float32),
         )
         return self._answered(asked, queries, k, depth, (unseen, eligible, threads))
 
@@ -232,7 +242,7 @@ _INDPTR, _IDS, _TABLE = (
     read_only(_NO_EVENTS),
     read_only(np.zeros((1, 0), np.float32)),
 )
-HISTORIES = Histories(_INDPTR, _IDS, _TABLE)
+HISTORIES = Histories(_INDPTR, _IDS, _TABLE, np.zeros((1, 1, 1), np.float32))
 ENCODED = Encoded(
     np.zeros((1, 1, 1), np.float32), _NO_MASK, _IDS.copy(), _IDS.copy(), _INDPTR, _INDPTR, _INDPTR, _IDS
 )  # fmt: skip

@@ -150,8 +150,8 @@ class Pipeline:
         if allow is not None or deny is not None:
             eligible = Eligible.of(self.item_count, allow, deny)
         inside = self._answerer.encodes and (threads > 1 or len(queries) < _ENCODED_TOGETHER)
-        if tokens is None and inside:
-            hits = self._answerer.histories(queries, k, depth, not include_seen, eligible, threads)
+        if inside:
+            hits = self._answerer.histories(queries, k, depth, not include_seen, eligible, threads, tokens)
         else:
             state = self.encode(queries, tokens)
             hits = self._answerer.encoded(state, k, depth, not include_seen, eligible, threads)
