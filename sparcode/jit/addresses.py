@@ -10,22 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-from numba import typeof, types
 
-from sparcode.errors import SparcodeError
+from sparcode.jit.library import is_active, overload, resting_on_numba, typeof, types
 
-# Numba promises nothing about these but ``numba.extending``: they are the same in 0.60 and 0.68.
-try:
+with resting_on_numba("addresses"):
     from numba.core import cgutils
     from numba.core.typing.templates import AbstractTemplate, infer_global, signature
     from numba.extending import intrinsic, lower_builtin
-except ImportError as problem:
-    raise SparcodeError(
-        f"numba {numba.__version__} found, in which kernels cannot be called by address ({problem}); "
-        "pip install 'numba<0.69'"
-    ) from None
 
 
 def entry_of(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
@@ -34,7 +26,12 @@ def entry_of(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
 
 
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
-    """Return where a kernel compiled for arguments of these numba types starts; it is compiled if need be."""
+    """Return where a kernel compiled for arguments of these numba types starts; it is compiled if need be.
+
+    Without calls by address, that is 1.
+    """
+    if not is_active("addresses"):
+        return 1
     kernel.compile(arguments)
     compiled = kernel.overloads[arguments]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
@@ -50,6 +47,10 @@ def linked(kernel: Any, result: Any, *variants: tuple[Any, ...]) -> Any:
 
     def call(address: Any, *arguments: Any) -> Any:
         return kernel.py_func(*arguments)
+
+    if not is_active("addresses"):
+        overload(call)(lambda address, *arguments: lambda address, *arguments: kernel(*arguments))
+        return call
 
     class Typing(AbstractTemplate):  # type: ignore[misc]
         key = call
@@ -97,27 +98,37 @@ def _called(result: Any) -> Any:
     return intrinsic(emit)
 
 
-call_status: Any = _called(types.int64)
+def _plainly_called() -> Any:
+    def call(entry, arguments):  # type: ignore[no-untyped-def]
+        return entry(*arguments)
+
+    overload(call)(lambda entry, arguments: lambda entry, arguments: entry(*arguments))
+    return call
+
+
+call_status: Any = _called(types.int64) if is_active("addresses") else _plainly_called()
 """``call_status(address, arguments)``, for kernels: what the kernel there returns for a tuple of arguments, int64.
 
 Nothing is checked: ``status_address`` and ``plain_address`` tell addresses for the numba types the arguments have, but
 for whether arrays may be written."""
-call_plain: Any = _called(types.none)
+call_plain: Any = _called(types.none) if is_active("addresses") else _plainly_called()
 """``call_status`` of a kernel that returns nothing."""
 
 
-def status_address(kernel: Any, arguments: tuple[Any, ...]) -> np.uint64:
+def status_address(kernel: Any, arguments: tuple[Any, ...]) -> Any:
     """Return the address for ``call_status`` of a kernel compiled for arguments like these; TypeError if not int64."""
     return _address(kernel, arguments, types.int64)
 
 
-def plain_address(kernel: Any, arguments: tuple[Any, ...]) -> np.uint64:
+def plain_address(kernel: Any, arguments: tuple[Any, ...]) -> Any:
     """Return the address for ``call_plain`` of a kernel compiled for arguments like these; TypeError if not None."""
     return _address(kernel, arguments, types.none)
 
 
-def _address(kernel: Any, arguments: tuple[Any, ...], result: Any) -> np.uint64:
+def _address(kernel: Any, arguments: tuple[Any, ...], result: Any) -> Any:
     kinds = tuple(typeof(argument) for argument in arguments)
+    if not is_active("addresses"):
+        return kernel  # called as it is
     address = address_of(kernel, kinds)
     found = kernel.overloads[kinds].signature.return_type
     if found != result:

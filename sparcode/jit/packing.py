@@ -10,17 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import typeof, types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+
+from sparcode.jit.library import is_active, overload, resting_on_numba, typeof, types
+
+with resting_on_numba("packing"):
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array, populate_array
 
 _WORD = np.dtype(np.uint64)
 
 
-def pack(values: tuple[Any, ...]) -> tuple[np.ndarray, Any]:
-    """Return the table (words,) uint64 of arrays, numbers, None and tuples of these, and their type, as ``unpacked``
-    wants it. Raises TypeError for anything else, and for arrays that are not C-contiguous."""
-    return np.array(_words(values), _WORD), types.TypeRef(typeof(values))
+def pack(values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Return (address, kind, table) of arrays, numbers, None and tuples of these: what ``unpacked`` takes, and what has
+    to be kept alive: the table (words,) uint64. Raises TypeError for anything else, and for arrays that are not
+    C-contiguous. Where numba does not let us read tables, the address is the values themselves."""
+    words = _words(values)
+    if not is_active("packing"):
+        return values, None, values
+    table = np.array(words, _WORD)
+    return np.uint64(table.ctypes.data), types.TypeRef(typeof(values)), table
 
 
 def _words(value: Any) -> list[int]:
@@ -30,7 +38,7 @@ def _words(value: Any) -> list[int]:
         if not value.flags.c_contiguous:
             raise TypeError(f"an array with strides {value.strides} found, expected a contiguous one")
         return [value.ctypes.data, *value.shape]
-    if value is None:
+    if value is None or hasattr(value, "py_func"):  # a kernel, where there are no addresses of kernels
         return []
     if isinstance(value, (bool, int, np.integer, np.bool_)):
         return [int(value) & (1 << 64) - 1]
@@ -47,8 +55,14 @@ def _read(typing: Any, address: Any, kind: Any) -> Any:
     return kind.instance_type(types.uint64, kind), generate
 
 
-unpacked: Any = intrinsic(_read)
-"""``unpacked(address, kind)``, for kernels: the values of the table at ``address``, uint64; ``kind`` from ``pack``."""
+def _as_they_are(address, kind):  # type: ignore[no-untyped-def]
+    return address
+
+
+unpacked: Any = intrinsic(_read) if is_active("packing") else _as_they_are
+"""``unpacked(address, kind)``, for kernels: the values of the table at ``address``; both from ``pack``."""
+if not is_active("packing"):
+    overload(_as_they_are)(lambda address, kind: lambda address, kind: address)
 
 
 class _Reader:
@@ -64,7 +78,7 @@ class _Reader:
             return self.context.make_tuple(self.builder, kind, [self.value(part) for part in parts.types])
         if isinstance(kind, types.Array):
             return self._array(kind)
-        if isinstance(kind, types.NoneType):
+        if isinstance(kind, (types.NoneType, types.Dispatcher)):
             return self.context.get_dummy_value()
         if kind == types.float32:
             bits = self.builder.trunc(self._word(), self.context.get_value_type(types.uint32))

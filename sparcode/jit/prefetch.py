@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
 from sparcode.jit.decorators import exact
+from sparcode.jit.library import is_active, overload, resting_on_numba, types
+
+with resting_on_numba("prefetch"):
+    from llvmlite import ir
+    from numba.extending import intrinsic
 
 LINE = 64
 """Bytes of a cache line."""
@@ -36,12 +38,19 @@ def _generated(context: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.uint64), generate
 
 
-_prefetch: Any = intrinsic(_generated)
+_prefetch: Any = intrinsic(_generated) if is_active("prefetch") else None
 
 
-@overload(prefetch, inline="always")
-def _compiled_prefetch(array: Any, index: Any) -> Any:
-    def ask(array: Any, index: Any) -> None:
+@overload(prefetch, inline="always" if is_active("prefetch") else "never")
+def _compiled_prefetch(array, index):  # type: ignore[no-untyped-def]
+    if _prefetch is None:
+
+        def nothing(array, index):  # type: ignore[no-untyped-def]
+            pass
+
+        return nothing
+
+    def ask(array, index):  # type: ignore[no-untyped-def]
         _prefetch(array, np.uint64(index))
 
     return ask

@@ -17,11 +17,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, overload
-from numba.np.arrayobj import make_array
+
+from sparcode.jit.library import is_active, overload, resting_on_numba, types
+
+with resting_on_numba("tiles"):
+    from llvmlite import ir
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
 
 LANES = 16
 """Codewords in a vector; a machine with narrower registers uses several."""
@@ -30,8 +33,9 @@ ROWS = 4
 SUMS = 8
 """Vectors of sums in a tile."""
 
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_WHOLE = ir.VectorType(ir.IntType(32), LANES)
+if is_active("tiles"):
+    _FLOATS = ir.VectorType(ir.FloatType(), LANES)
+    _WHOLE = ir.VectorType(ir.IntType(32), LANES)
 _CONTRACT = ("contract",)  # as in ``encoder.math.kernel``: one rounding where the machine multiplies and adds at once
 
 
@@ -62,6 +66,9 @@ def tile_distances(x, book, norms, rest, rests, values, least, words):
 
 @overload(tile_distances)
 def _tile_distances(x, book, norms, rest, rests, values, least, words):
+    if not is_active("tiles"):
+        return _in_plain_loops
+
     def implementation(x, book, norms, rest, rests, values, least, words):
         if x.shape[0] == 4:
             return _tile4(x, book, norms, rest, rests, values, least, words)
@@ -70,6 +77,25 @@ def _tile_distances(x, book, norms, rest, rests, values, least, words):
         return _tile1(x, book, norms, rest, rests, values, least, words)
 
     return implementation
+
+
+def _in_plain_loops(x, book, norms, rest, rests, values, least, words):
+    # The same numbers in the same order: one product is subtracted at a time, contracted as the caller is.
+    stop = book.shape[1] // LANES * LANES
+    for r in range(x.shape[0]):
+        for lane in range(LANES):
+            least[r, lane], words[r, lane] = np.float32(np.inf), 0
+        for c in range(stop):
+            own = norms[c]
+            if rest is not None:
+                own -= rest[r] * rests[c]
+            for i in range(book.shape[0]):
+                own -= x[r, i] * book[i, c]
+            if values is not None:
+                values[r, c] = own
+            if own < least[r, c % LANES]:
+                least[r, c % LANES], words[r, c % LANES] = own, c
+    return stop
 
 
 class _Tile:
@@ -190,4 +216,5 @@ def _tile(rows: int) -> Any:
     return call
 
 
-_tile4, _tile2, _tile1 = _tile(4), _tile(2), _tile(1)
+if is_active("tiles"):
+    _tile4, _tile2, _tile1 = _tile(4), _tile(2), _tile(1)

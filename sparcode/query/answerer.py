@@ -215,9 +215,8 @@ class _Prepared:
     def __init__(self, kernel: Any, example: Any, constant: tuple[Any, ...], scratch: Scratch) -> None:
         self.inside, self.width, self.scratch = kernel is answer_histories, len(constant[-1].candidates.ids), scratch
         self.constant = constant  # keeps the arrays alive
-        self.table, self.kind = pack(constant)
-        self.address = self.table.ctypes.data
-        self.entry: Callable[..., int] = entry_of(kernel, (example, 0, 0, _WANTED, _BEST, np.uint64(0), self.kind))
+        self.address, self.kind, self.table = pack(constant)
+        self.entry: Callable[..., int] = entry_of(kernel, (example, 0, 0, _WANTED, _BEST, self.address, self.kind))
 
     def answer(self, asked: Histories | Encoded, first: int, stop: int, wanted: Wanted, best: Best) -> int:
         """Answer a range of queries; kernels that are missing are compiled and the range is answered again."""

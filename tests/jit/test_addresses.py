@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from importlib.util import module_from_spec, spec_from_file_location
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numba import TypingError, njit, types
 
-from sparcode.errors import SparcodeError
-from sparcode.jit import addresses as module
 from sparcode.jit.addresses import address_of, linked
 
 VALUES = types.Array(types.int32, 1, "C", readonly=True)
@@ -99,12 +95,3 @@ def test_threads_get_one_address() -> None:
         thread.join()
     assert len(found) == 4
     assert len(set(found)) == 1
-
-
-def test_a_numba_that_has_moved_them_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba.core.typing.templates", None)
-    spec = spec_from_file_location("moved", str(module.__file__))
-    assert spec is not None
-    assert spec.loader is not None
-    with pytest.raises(SparcodeError, match="cannot be called by address"):
-        spec.loader.exec_module(module_from_spec(spec))

@@ -29,14 +29,14 @@ VALUES = (
 
 
 def test_values_come_back():
-    table, kind = pack(VALUES)
-    found = entry_of(described, (np.uint64(0), kind))(table.ctypes.data, kind)
+    address, kind, _table = pack(VALUES)
+    found = entry_of(described, (address, kind))(address, kind)
     assert found == (8.0, (2, 6), (24, 4), True, np.float32(-0.1), True, -(2**40), -7, 2**63)
 
 
 def test_types_are_those_of_the_values():
-    _, kind = pack(VALUES)
-    entry_of(identity, (np.uint64(0), kind))
+    address, kind, _ = pack(VALUES)
+    entry_of(identity, (address, kind))
     (signature,) = [own for own in identity.overloads if own[1] == kind]
     assert identity.overloads[signature].signature.return_type == typeof(VALUES)
 
@@ -50,8 +50,8 @@ def test_arrays_are_not_copied():
         array[0, 1] = 5
         return empty.shape
 
-    table, kind = pack(values)
-    assert write(np.uint64(table.ctypes.data), kind) == (0, 4)
+    address, kind, _table = pack(values)
+    assert write(address, kind) == (0, 4)
     assert values[0].tolist() == [[0, 5, 0]]
 
 

@@ -255,9 +255,8 @@ class _Held:
 
     def __init__(self, parts: tuple[Any, ...], no_feature: np.ndarray) -> None:
         self.parts = parts  # keeps the arrays alive
-        self.table, self.kind = pack(parts)
-        self.address = self.table.ctypes.data
-        example = (_NO_ITEMS, read_only(np.zeros(1, np.int64)), no_feature, parts[2], np.uint64(0), self.kind)
+        self.address, self.kind, self.table = pack(parts)
+        example = (_NO_ITEMS, read_only(np.zeros(1, np.int64)), no_feature, parts[2], self.address, self.kind)
         self.entry = entry_of(encode_packed, example)
 
 

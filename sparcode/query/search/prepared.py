@@ -89,5 +89,5 @@ _INTS = read_only(np.zeros(0, np.int32))
 _RESULTS = np.zeros(0, np.int32), np.zeros(0, np.uint32)
 _LISTS = Lists(read_only(np.zeros(0, np.uint64)), read_only(np.zeros(0, np.uint32)))
 _SCRATCH = Accumulators(ENTRIES, np.zeros(0, np.uint16), np.zeros(0, np.uint32), np.zeros(0, np.uint64))
-_CONSTANT = np.uint64(0), pack((_LISTS, _SCRATCH))[1]
+_CONSTANT = pack((_LISTS, _SCRATCH))[:2]
 """Examples of the arguments' types."""

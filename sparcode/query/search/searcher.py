@@ -188,13 +188,13 @@ class Searcher:
             self._local.scratch = Scratch(self.index)
         return self._local.scratch
 
-    def _address(self) -> tuple[int, Any]:
+    def _address(self) -> tuple[Any, Any]:
         """Return where this thread's table of index and scratch is, and its type; made at its first query."""
         try:
             return self._local.address
         except AttributeError:
-            self._local.table, kind = pack((self._lists, self.scratch().accumulators))
-            self._local.address = self._local.table.ctypes.data, kind
+            address, kind, self._local.table = pack((self._lists, self.scratch().accumulators))
+            self._local.address = address, kind
             self._plain = prepared.plain_entry()
             return self._local.address
 

@@ -25,13 +25,13 @@ class Single:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.parts = encoder, encoder.single()
-        self.table, self.kind = pack(self.parts)
-        example = (read_only(np.zeros(1, np.int32)), encoder._row(None), np.uint64(0), self.kind)
+        self.address, self.kind, self.table = pack(self.parts)
+        example = (read_only(np.zeros(1, np.int32)), encoder._row(None), self.address, self.kind)
         self.entry = entry_of(encoded, example)
 
     def tokens(self, history, features=None):
         """Return the tokens (K_u, d), None where an item is unknown."""
-        known = self.entry(history, self.encoder._row(features), self.table.ctypes.data, self.kind)
+        known = self.entry(history, self.encoder._row(features), self.address, self.kind)
         return self.parts[2][0].copy() if known else None
 
 
