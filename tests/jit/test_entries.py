@@ -6,8 +6,15 @@ import numba
 import numpy as np
 import pytest
 
-from sparcode.jit import contracted, exact, reordered
+from sparcode.jit import contracted as cached_contracted
+from sparcode.jit import exact as cached_exact
+from sparcode.jit.decorators import njit
 from sparcode.jit.entries import Apart, Entry, Inner
+
+# As the decorators of these names, without a cache: what comes from there is an entry already.
+exact = njit(fastmath=False, forceinline=False)
+contracted = njit(fastmath={"contract"})
+reordered = njit(fastmath={"contract", "reassoc", "nsz"})
 
 
 @exact
@@ -80,5 +87,5 @@ def test_kernels_of_others_take_ours_in():
 
 
 def test_arithmetic_is_not_taken_over_from_the_caller():
-    assert exact(lambda x: x).targetoptions["fastmath"] is False
-    assert contracted(lambda x: x).targetoptions["forceinline"] is False
+    assert cached_exact(lambda x: x).targetoptions["fastmath"] is False
+    assert cached_contracted(lambda x: x).targetoptions["forceinline"] is False
