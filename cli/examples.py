@@ -42,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sparcode explain runs/mine --items 50,181 --item 172",
     ),
     "info": ("sparcode info runs/mine --verify", "sparcode info runs/mine --json info.json"),
+    "warmup": ("sparcode warmup runs/mine",),
     "export": ("sparcode export runs/mine --out encoder.onnx",),
     "evaluate": (
         "sparcode evaluate runs/mine --json evaluation.json",

@@ -26,6 +26,7 @@ from .query import query_command
 from .similar import similar_command
 from .train import train_command
 from .tune import tune_command
+from .warmup import warmup_command
 
 # Rich help is off: it costs more time than everything else in `sparcode --help`.
 app = App(
@@ -49,6 +50,7 @@ app.command("predict")(predict_command)
 app.command("similar")(similar_command)
 app.command("explain")(explain_command)
 app.command("info")(info_command)
+app.command("warmup")(warmup_command)
 app.command("export")(export_command)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)

@@ -15,6 +15,7 @@ from sparcode.api.explanation import explanation
 from sparcode.api.session import Session
 from sparcode.api.snapshot import VERIFY, Settings, Snapshot, opened
 from sparcode.api.unknown import internal_ids, policy_of
+from sparcode.api.warming import warm
 from sparcode.data.storage import verify_dataset
 from sparcode.errors import ConfigError, QueryError
 from sparcode.index.arrays import read_arrays
@@ -239,6 +240,13 @@ class SparCode:
         given = arguments.listed(users, "users")
         queries, names = now.user_queries(given, unknown), answers.labels(now.dataset.user_ids, given)
         return _user_tables(now, names, now.blocks(queries, how), how)
+
+    def warmup(self) -> float:
+        """Compile what queries of this run need, so that the first of them need not wait; return the seconds it took.
+
+        Kernels are kept for later processes, see ``sparcode warmup``. Answers do not depend on it.
+        """
+        return warm(self._snapshot)
 
     def items_where(self, condition: str) -> np.ndarray:
         """Return (n,) bool by internal id: which items satisfy a condition; a copy, to be combined and given on.

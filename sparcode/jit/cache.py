@@ -199,6 +199,12 @@ def _target(source: str) -> Path | None:
     return place
 
 
+def kept_in() -> str:
+    """Return the folder where compiled kernels of queries are kept, "nowhere" where no place can be written."""
+    found = _target(str(_ROOT / "sparcode" / "query" / "answer.py"))
+    return "nowhere" if found is None else str(found)
+
+
 @cache
 def _is_writable(place: Path) -> bool:
     try:
