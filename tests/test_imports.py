@@ -160,11 +160,6 @@ def test_arrows_inside_the_library(path: Path) -> None:
         assert target in allowed, f"{name_of(path)}:{found.line} imports {found.module}: {part} may not import {target}"
 
 
-KNOWN_CIRCLES = [
-    {"sparcode.semantic_id.embedding_files", "sparcode.semantic_id.torch_file"},
-]
-
-
 def circles_of(arrows: dict[str, set[str]]) -> list[set[str]]:
     """Return the groups of modules that reach each other: strongly connected parts of two and more (Tarjan 1972)."""
     order: dict[str, int] = {}
@@ -211,7 +206,6 @@ def test_no_file_reaches_itself_through_imports() -> None:
     doors = {"sparcode", "sparcode.index", "sparcode.index.pipeline"}  # they name what stands above them, lazily
     arrows = arrows_between(source_files("sparcode", "cli"))
     circles = circles_of({name: targets - doors for name, targets in arrows.items() if name not in doors})
-    circles = [circle for circle in circles if circle not in KNOWN_CIRCLES]
     assert not circles, f"modules that import each other, by whatever way: {circles}"
 
 

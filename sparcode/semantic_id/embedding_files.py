@@ -20,6 +20,7 @@ from sparcode.data.metadata import is_list, is_number, plain_array
 from sparcode.data.plain_types import plain_column
 from sparcode.errors import DataError
 from sparcode.files import atomic_path, make_folder, require_writable, sync_directory, write_text
+from sparcode.semantic_id.bfloat16 import widened
 from sparcode.wording import warn
 
 KINDS = (".npy", ".parquet", ".pq", ".safetensors", ".pt", ".pth")
@@ -277,11 +278,6 @@ def _safe_view(buffer: mmap.mmap, start: int, entry: dict[str, Any]) -> np.ndarr
     array = np.frombuffer(buffer, dtype, (high - low) // dtype.itemsize, start + low)
     shape = entry["shape"] if entry["dtype"] in (*_SAFE_DTYPES, "U8") else [len(array)]
     return widened(array.reshape(shape)) if entry["dtype"] == "BF16" else array.reshape(shape)
-
-
-def widened(half: np.ndarray) -> np.ndarray:
-    """Return bfloat16, given as its bits in uint16, as float32: exact."""
-    return (half.astype(np.uint32) << 16).view(np.float32)
 
 
 def _unpacked(text: np.ndarray, ends: np.ndarray) -> pa.Array:

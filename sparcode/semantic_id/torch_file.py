@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from sparcode.errors import DataError
-from sparcode.semantic_id.embedding_files import widened
+from sparcode.semantic_id.bfloat16 import widened
 
 _STORAGES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
