@@ -12,7 +12,12 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The first example of a test compiles kernels.
+hypothesis.settings.register_profile("kernels", deadline=None)
+hypothesis.settings.load_profile("kernels")
 
 TINY_SETTINGS = {
     "model.width": 16,

@@ -16,6 +16,7 @@ from sparcode.query.rescore.item_vectors import decoded, item_row, open_items, s
 from sparcode.query.rescore.rescorer import Rescorer
 from tests.query.rescore.test_rescorer import CANDIDATES, TOKENS
 from tests.query.scorers import SETTINGS, literal, random_rescorer
+from tests.query.stages import by_stages
 from tests.worlds import queries_of
 
 
@@ -97,7 +98,10 @@ def test_a_pipeline_answers_alike_on_every_path(stored, tiny_run):
     pipeline = pipeline.with_settings(pipeline.settings)
     queries = queries_of([[1, 2, 3], [7], [11, 4, 4, 9]])
     hits = pipeline.retrieve(queries, 5)
+    staged = by_stages(pipeline, queries, 5, pipeline.default_rescore, False)
+    np.testing.assert_array_equal(hits.ids, staged.ids)
+    np.testing.assert_array_equal(hits.scores, staged.scores)
     for row in range(len(queries)):
-        one = pipeline.recommend_one(queries.history(row), 5)
+        one = pipeline.retrieve(queries.slice(row, row + 1), 5)
         np.testing.assert_array_equal(one.ids[0], hits.ids[row])
         np.testing.assert_array_equal(one.scores[0], hits.scores[row])
