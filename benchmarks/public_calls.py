@@ -1,7 +1,7 @@
-"""What do the calls that users make cost, beside the compiled call inside them? One process, one thread, in turns.
+"""What do the calls that users make cost, beside the call inside them? One process, one thread, in turns.
 
 Every query is one user of the test set, asked by every call in turn; the call that begins changes. Answers are compared
-first. The compiled call (``Pipeline.retrieve``: internal ids in and out) is no public call: it says what of a call
+first. The call inside (``Pipeline.retrieve``: internal ids in and out) is no public call: it says what of a call
 is Python. The batch asks all queries in one call; its figure is microseconds a query.
 
     python benchmarks/public_calls.py --run RUN [--queries 500] [--rounds 5] [-k 10] [--out FILE]
@@ -23,7 +23,7 @@ from sparcode.run import Run
 from sparcode.seeding import generator
 from sparcode.types import Queries
 
-COMPILED = "compiled call inside (Pipeline.retrieve)"
+INSIDE = "call inside (Pipeline.retrieve)"
 RUN_LENGTH = 10
 WARMUP = 20
 
@@ -76,13 +76,13 @@ def users_of(run: Run, count: int) -> list[object]:
 
 
 def calls_of(model: SparCode, users: list[object], k: int) -> dict[str, Callable[[int], object]]:
-    """Return the calls by name, each of the number of a query; the compiled call comes first."""
+    """Return the calls by name, each of the number of a query; the call inside them comes first."""
     dataset, repeats = model.run.dataset, model.run.config.query.include_seen
     rows = [dataset.serving.row(int(row)) for row in dataset.user_ids.to_internal(users)]
     histories = [dataset.item_ids.to_external(row) for row in rows]
     queries = [Queries.single(row) for row in rows]
     return {
-        COMPILED: lambda at: model.pipeline.retrieve(queries[at], k, include_seen=repeats),
+        INSIDE: lambda at: model.pipeline.retrieve(queries[at], k, include_seen=repeats),
         "SparCode.recommend(users=[u])": lambda at: model.recommend(users=[users[at]], k=k),
         "SparCode.recommend(histories=[h])": lambda at: model.recommend(histories=[histories[at]], k=k),
         "SparCode.recommend_items(users=[u])": lambda at: model.recommend_items(users=[users[at]], k=k),
@@ -121,7 +121,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 def markdown_of(rows: list[Row]) -> str:
     """Return a table of calls."""
-    header = ["run", "items", "call", "p50 us", "p95 us", "p50 / compiled call"]
+    header = ["run", "items", "call", "p50 us", "p95 us", "p50 / call inside"]
     body = [
         [row["config"]["run"], f"{row['items']:,}", each["call"], f"{each['p50_us']:.0f}", f"{each['p95_us']:.0f}",
          f"{each['ratio']:.2f}"]

@@ -1,6 +1,7 @@
 """The online path: history -> tokens -> codes -> posting lists -> candidates -> exact rescoring -> answers.
 
-Internal ids only. Every stage is a method of its own, so that benchmarks time what users run.
+Internal ids only. ``Pipeline.retrieve`` answers everything, in one compiled call (``answer``); ``encode``, ``search``
+and ``rescore`` are its stages in numpy, the reference it equals bit for bit.
 """
 
 from __future__ import annotations
